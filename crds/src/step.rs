@@ -1,0 +1,66 @@
+//! What happens to events on their way.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::window::Window;
+
+/// One transformation: exactly one kind (`query`, `aggregate`).
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Step {
+    /// Name that steps and sinks refer to by `from`; a DNS label.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// The source or step it reads.
+    #[schemars(length(min = 1, max = 63))]
+    pub from: String,
+    /// SQL without memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<Query>,
+    /// Aggregation over windows of event time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregate: Option<Aggregate>,
+}
+
+/// A SELECT list and a WHERE condition; at least one of them.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Query {
+    /// SQL SELECT list; absent: all columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16_384))]
+    pub select: Option<String>,
+    /// SQL condition; absent: all rows. A row for which it is not true is filtered.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16_384))]
+    pub filter: Option<String>,
+}
+
+/// Aggregation per window and group. Adds `window_start` and `window_end`; its keys are `window_start` and `groupBy`.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Aggregate {
+    /// The windows.
+    pub window: Window,
+    /// Columns that make a group; may be empty.
+    #[serde(default)]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 255)))]
+    pub group_by: Vec<String>,
+    /// SQL list of aggregates, each with `AS name`.
+    #[schemars(length(min = 1, max = 16_384))]
+    pub measures: String,
+    /// What happens to a row whose windows have all closed.
+    #[serde(default)]
+    pub late: Late,
+}
+
+/// What happens to a late row of an `aggregate`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Late {
+    /// It is counted.
+    #[default]
+    Count,
+    /// It is counted and kept with the dead letters.
+    DeadLetter,
+}

@@ -1,0 +1,3 @@
+//! The epoch protocol: formats, object names and pure decisions.
+
+pub mod head;

@@ -1,0 +1,62 @@
+//! Where records come from: the trait, and the one match that opens a source.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use evp_core::position::SplitPositions;
+use evp_core::record::RawBatch;
+
+/// One input. It is read in batches and never commits anything: positions live in the head.
+#[async_trait]
+pub trait Source: Send {
+    /// Resolves the start of every split that metadata shows now and `known` does not name. On the very first start
+    /// (`known` is `None`) the manifest's start applies, later a new split starts at its earliest record (semantics 24).
+    /// Checks `known` against the log (semantics 25).
+    async fn splits(
+        &mut self,
+        known: Option<&SplitPositions>,
+    ) -> Result<SplitPositions, SourceError>;
+
+    /// Reads on from these positions. Forgets what was fetched before.
+    async fn seek(&mut self, positions: &SplitPositions) -> Result<(), SourceError>;
+
+    /// The next records: at least one if any arrives within `wait`, at most the budget (one record may exceed the bytes).
+    /// An empty batch is no end: it may still tell what was reached.
+    async fn poll(&mut self, budget: Budget, wait: Duration) -> Result<RawBatch, SourceError>;
+
+    /// The end of every assigned split now, as positions: what a bounded run reads up to.
+    async fn end_positions(&mut self) -> Result<SplitPositions, SourceError>;
+}
+
+/// Most that one poll may return.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Records.
+    pub records: usize,
+    /// Bytes of keys and values.
+    pub bytes: usize,
+}
+
+/// What can go wrong with a source.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The world may heal: broker down, metadata not there yet. Retried; nothing is lost.
+    #[error("{reason}: {message}")]
+    Unavailable {
+        /// Reason of the condition, such as `SourceUnreachable`.
+        reason: &'static str,
+        /// What, where, what to do.
+        message: String,
+    },
+    /// A person must act: topic recreated, positions below the log's start, access denied.
+    #[error("{reason}: {message}")]
+    Stop {
+        /// Reason of the condition, such as `TopicRecreated`.
+        reason: &'static str,
+        /// What, where, what to do.
+        message: String,
+    },
+    /// A credential is missing; it may still come.
+    #[error(transparent)]
+    Secret(#[from] crate::secrets::Error),
+}
