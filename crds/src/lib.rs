@@ -5,6 +5,7 @@
 
 pub mod pipeline;
 pub mod plan;
+pub mod progress;
 pub mod schema;
 pub mod secret;
 pub mod sink;
