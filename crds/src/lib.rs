@@ -6,6 +6,7 @@
 pub mod pipeline;
 pub mod plan;
 pub mod progress;
+pub mod reason;
 pub mod schema;
 pub mod secret;
 pub mod sink;

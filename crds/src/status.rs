@@ -1,7 +1,7 @@
 //! What users see in `kubectl`: the status of an `EventPipeline`.
 //!
-//! Six condition types answer three questions; every other name is a reason. `reasons.rs`-like catalogues live here, so
-//! that operator, worker and reference docs speak the same words.
+//! Six condition types answer three questions; every other name is a [`crate::reason`], so that
+//! operator, worker and reference docs speak the same words.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
