@@ -11,7 +11,7 @@ import re
 import sys
 
 OWNERS = {"parts": "parts::", "operator": "reconcile::", "examples": "examples::", "cluster": "cluster::"}
-RUNNING = re.compile(r"^\s+(?:Running (?:unittests )?(?P<path>\S+)|Doc-tests (?P<doc>\S+))")
+RUNNING = re.compile(r"^\s+(?:Running .*\(\S*/(?P<file>\S+?)(?:-[0-9a-f]{16})?\)|Doc-tests (?P<doc>\S+))$")
 TEST = re.compile(r"^test (?P<name>.+?)(?: - should panic)? \.\.\. (?P<outcome>ok|FAILED|ignored)")
 RESULT = re.compile(r"^test result: \S+ (\d+) passed; (\d+) failed; (\d+) ignored; (\d+) measured; (\d+) filtered out")
 
@@ -34,7 +34,7 @@ class Level:
 
     def read(self, line):
         if m := RUNNING.match(line):
-            self.binary = m["path"] or "doc " + m["doc"]
+            self.binary = m["file"] or "doc of " + m["doc"]
         elif m := TEST.match(line):
             (self.left_out if m["outcome"] == "ignored" else self.ran).add((self.binary, m["name"]))
         elif m := RESULT.match(line):
@@ -46,7 +46,7 @@ class Level:
 def owner(test):
     """The level that is there for a test of the scenarios, by the module it lies in."""
     binary, name = test
-    return next((level for level, prefix in OWNERS.items() if binary.endswith("scenarios/main.rs") and name.startswith(prefix)), None)
+    return next((level for level, prefix in OWNERS.items() if binary == "scenarios" and name.startswith(prefix)), None)
 
 
 def main():
