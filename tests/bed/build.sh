@@ -73,7 +73,7 @@ venv() { # venv FOLDER REQUIREMENTS; a venv cannot be moved, so a mark says that
   [ ! -f "$1/whole" ] || return 0
   rm -rf "$1"
   python3 -m venv "$1"
-  "$1/bin/pip" install -q --no-input --disable-pip-version-check --only-binary :all: -r "$2"
+  "$1/bin/pip" install -q --no-input --disable-pip-version-check -r "$2"
   touch "$1/whole"
 }
 python() { venv "$VENV" "$BED/python/requirements.txt"; }

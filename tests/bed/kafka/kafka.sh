@@ -5,7 +5,7 @@
 #
 # Listeners, all on free ports: PLAINTEXT and SASL (no TLS) on loopback, for tests on this machine; SASL_SSL bound to and
 # advertised as KAFKA_HOST (default: the host as pods see it, if the cluster is up, else 127.0.0.1), with a certificate of
-# the bed's own CA. Users: orders/orders-secret by PLAIN and by SCRAM-SHA-256.
+# the bed's own CA. Users: orders/orders-secret by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
 . "$(dirname "$0")/../lib.sh"
 D=$RUN/kafka
 PID=$D/broker.pid
@@ -34,11 +34,13 @@ advertised.listeners=PLAINTEXT://127.0.0.1:$plain,SASL://127.0.0.1:$sasl,SASL_SS
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_orders="orders-secret";
 listener.name.sasl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_orders="orders-secret";
 listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl_ssl.ssl.keystore.type=PEM
 listener.name.sasl_ssl.ssl.keystore.location=$D/tls/keystore.pem
 log.dirs=$D/data
@@ -72,7 +74,8 @@ rootLogger.level = INFO
 rootLogger.appenderRef.c.ref = C
 X
   "${JAVA[@]}" -Xmx256m -XX:TieredStopAtLevel=1 kafka.tools.StorageTool format -t AAAAAAAAAAAAAAAAAAAAAQ -c "$D/server.properties" \
-    --add-scram 'SCRAM-SHA-256=[name=orders,password=orders-secret]' > "$D/format.log" 2>&1 || { cat "$D/format.log" >&2; return 1; }
+    --add-scram 'SCRAM-SHA-256=[name=orders,password=orders-secret]' --add-scram 'SCRAM-SHA-512=[name=orders,password=orders-secret]' \
+    > "$D/format.log" 2>&1 || { cat "$D/format.log" >&2; return 1; }
 }
 
 case ${1:?} in

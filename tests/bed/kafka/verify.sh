@@ -1,5 +1,5 @@
 #!/bin/bash
-# Proves the running broker with Java's own console clients: every listener and both mechanisms, and that a wrong password or
+# Proves the running broker with Java's own console clients: every listener and mechanism, and that a wrong password or
 # a client without the bed's authority is refused. Owns the topics `verify-*`.
 . "$(dirname "$0")/../lib.sh"
 D=$RUN/kafka
@@ -22,6 +22,7 @@ client sasl-plain SASL_PLAINTEXT PLAIN orders-secret
 client sasl-scram SASL_PLAINTEXT SCRAM-SHA-256 orders-secret
 client ssl-plain SASL_SSL PLAIN orders-secret "$RUN/ca/ca.crt"
 client ssl-scram SASL_SSL SCRAM-SHA-256 orders-secret "$RUN/ca/ca.crt"
+client ssl-scram-512 SASL_SSL SCRAM-SHA-512 orders-secret "$RUN/ca/ca.crt"
 client wrong-password SASL_SSL SCRAM-SHA-256 guess "$RUN/ca/ca.crt"
 client no-authority SASL_SSL PLAIN orders-secret
 echo "security.protocol=PLAINTEXT" > "$T/plaintext"
@@ -53,6 +54,7 @@ step "SASL PLAIN $KAFKA_SASL" round_trip sasl-plain "$KAFKA_SASL"
 step "SASL SCRAM-SHA-256 $KAFKA_SASL" round_trip sasl-scram "$KAFKA_SASL"
 step "SASL_SSL PLAIN $KAFKA_SASL_SSL" round_trip ssl-plain "$KAFKA_SASL_SSL"
 step "SASL_SSL SCRAM-SHA-256 $KAFKA_SASL_SSL" round_trip ssl-scram "$KAFKA_SASL_SSL"
+step "SASL_SSL SCRAM-SHA-512 $KAFKA_SASL_SSL" round_trip ssl-scram-512 "$KAFKA_SASL_SSL"
 step "a wrong password is refused" refused wrong-password SaslAuthenticationException
 step "a client without the authority refuses the broker" refused no-authority SslAuthenticationException
 exit $FAILED
