@@ -51,7 +51,7 @@ class Refused(Exception):
     """The ledger cannot be evaluated; the text says which line and why."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Entry:
     """A line of the ledger, with the verdict of the rules on it."""
 

@@ -36,7 +36,7 @@ def document(raw):
         text = raw.decode("utf-8")
     except UnicodeDecodeError as e:
         raise Malformed("not UTF-8") from e
-    if depth(text) > MAX_DEPTH:
+    if too_deep(text):
         raise Malformed("nested too deeply")
     try:
         value = json.loads(
@@ -50,9 +50,11 @@ def document(raw):
     return value
 
 
-def depth(text):
-    """Deepest nesting of brackets outside strings; of a text that is no JSON it is merely some number."""
-    deepest = level = 0
+def too_deep(text):
+    """Whether brackets outside strings nest deeper than allowed; of a text that is no JSON it may say anything."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False  # nearly every record: spares the scan
+    level = 0
     in_string = escaped = False
     for c in text:
         if in_string:
@@ -66,10 +68,11 @@ def depth(text):
             in_string = True
         elif c in "[{":
             level += 1
-            deepest = max(deepest, level)
+            if level > MAX_DEPTH:
+                return True
         elif c in "]}":
             level -= 1
-    return deepest
+    return False
 
 
 def distinct(pairs):

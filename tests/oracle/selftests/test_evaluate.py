@@ -238,6 +238,7 @@ class Refusals(unittest.TestCase):
         self.refused(Ledger().send("late", order("10:00")), "may still be open")  # no watermark yet
         self.refused(Ledger().send("good", early).send("late", order("11:50")), "may still be open")
         self.refused(Ledger().send("good", early).send("disorder", order("11:44:59")), "may have closed")
+        self.refused(Ledger().send("good", early).send("disorder", order("11:45")), "may have closed")  # ends at W
         # a partition that is behind may hold the watermark, or be idle and not
         behind = Ledger().send("good", order("11:30"), partition=1).send("good", early)
         self.refused(behind.send("late", order("11:20")), "may still be open")

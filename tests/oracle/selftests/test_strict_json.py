@@ -45,6 +45,7 @@ class Documents(unittest.TestCase):
             b'{"a":1,"\\u0061":1}': Malformed,  # the same name, spelled otherwise
             b'{"x":{"a":1,"a":2}}': Malformed,
             b'{"a":' + nested + b"}": Malformed,  # 129 deep
+            b'{"s":"' + b"\\\"[{" * 200 + b'","a":' + b"[]" + b"}": {"s": '"[{' * 200, "a": []},
             b'{"a":"' + b"x" * (1 << 20) + b'"}': Malformed,  # over maxRecordBytes
         }
         for raw, expected in cases.items():

@@ -34,6 +34,7 @@ import org.w3c.dom.NodeList;
  */
 final class S3Files extends ReadOnlyFiles {
   private static final int TRIES = 5;
+  private static final Duration PAUSE = Duration.ofMillis(200); // grows by itself with every try: 2 s in all
   private static final Duration TIMEOUT = Duration.ofSeconds(30);
   private static final DateTimeFormatter STAMP = DateTimeFormatter.ofPattern("yyyyMMdd'T'HHmmss'Z'");
   private static final String EMPTY_HASH = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -118,6 +119,7 @@ final class S3Files extends ReadOnlyFiles {
     IOException last = null;
     for (int i = 0; i < TRIES; i++) {
       try {
+        Thread.sleep(i * PAUSE.toMillis());
         HttpResponse<byte[]> response =
             http.send(signed(method, "/" + bucket + (key.isEmpty() ? "" : "/" + key), query),
                 HttpResponse.BodyHandlers.ofByteArray());
