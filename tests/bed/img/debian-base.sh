@@ -5,7 +5,7 @@
 . "$(dirname "$0")/../lib.sh"
 I=$CACHE/images
 mkdir -p "$I"
-[ -d /etc/cni ] && HAD_CNI=1 || HAD_CNI=
+FOUND=$(ls -d /etc/cni /var/lib/containers 2> /dev/null || true)
 if [ ! -f "$I/base.tar" ]; then
   unshare -m mmdebstrap --quiet --variant=minbase --include=ca-certificates \
     --aptopt='Acquire::Check-Valid-Until "false"' bookworm "$I/base.tmp.tar" /etc/apt/sources.list.d/debian.sources
@@ -24,5 +24,7 @@ unshare -m bash -euc '
   cd "$1"; b bud -q --isolation chroot --network host --pull-never -t "$3" -f "$2" . >/dev/null
   rm -f "$4"; b push -q "$3" "oci-archive:$4:$3"
 ' _ "$(realpath "$1")" "$(realpath "$2")" "$3" "$(realpath -m "$4")"
-[ -n "$HAD_CNI" ] || rm -rf /etc/cni # buildah leaves a lock file there
+for d in /etc/cni /var/lib/containers; do # where buildah leaves a lock file and a cache
+  grep -qx $d <<< "$FOUND" || rm -rf $d
+done
 say "image $3 in $4: $(stat -c %s "$4") bytes"
