@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use parse::{parse_duration, parse_instant, parse_quantity};
 pub use schema::{DataType, PlannedField, RowSchema};
 pub use violation::{Code, Violation};
 
@@ -344,4 +345,16 @@ impl Plan {
     pub fn step(&self, name: &NodeName) -> Option<&StepPlan> {
         self.steps.iter().find(|s| &s.name == name)
     }
+}
+
+/// What decides an epoch's meaning: the spec without what the operator alone uses, keys sorted. Its digest names a plan.
+pub fn digest_input(spec: &crate::EventPipelineSpec) -> serde_json::Value {
+    let mut value = serde_json::to_value(spec).unwrap_or_default();
+    if let Some(map) = value.as_object_mut() {
+        for field in ["suspend", "workers", "objectives"] {
+            map.remove(field);
+        }
+    }
+    value.sort_all_objects();
+    value
 }

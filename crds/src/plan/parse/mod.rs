@@ -1,0 +1,127 @@
+//! Raw spec to [`Plan`]: every check that needs no SQL, all findings at once.
+
+mod data_type;
+mod graph;
+mod paths;
+mod sink;
+mod source;
+mod step;
+mod storage;
+mod text;
+
+use super::{NodeName, Plan, Violation};
+use crate::pipeline::EventPipelineSpec;
+
+pub use text::{parse_duration, parse_instant, parse_quantity};
+
+/// Findings so far. A check that fails leaves a finding and yields `None`.
+#[derive(Debug, Default)]
+pub(crate) struct Findings(Vec<Violation>);
+
+impl Findings {
+    fn add(&mut self, violation: Violation) {
+        self.0.push(violation);
+    }
+
+    /// The value, or `None` and the finding.
+    fn take<T>(&mut self, result: Result<T, Violation>) -> Option<T> {
+        result.map_err(|violation| self.add(violation)).ok()
+    }
+
+    /// A finding where the condition does not hold.
+    fn require(&mut self, holds: bool, violation: impl FnOnce() -> Violation) {
+        if !holds {
+            self.add(violation());
+        }
+    }
+}
+
+impl Plan {
+    /// Checks a spec; all findings at once, in the order of the manifest.
+    pub fn parse(spec: &EventPipelineSpec) -> Result<Self, Vec<Violation>> {
+        let mut findings = Findings::default();
+        let plan = parse(spec, &mut findings);
+        match plan {
+            Some(plan) if findings.0.is_empty() => Ok(plan),
+            _ => Err(findings.0),
+        }
+    }
+}
+
+fn parse(spec: &EventPipelineSpec, findings: &mut Findings) -> Option<Plan> {
+    let checkpoint = storage::checkpoint(&spec.checkpoint, findings);
+    let s3 = storage::object_store(spec.object_store.as_ref(), findings);
+    let dead_letter = storage::dead_letter(spec.dead_letter.as_ref(), findings);
+    source::objectives(&spec.objectives, findings);
+    source::workers(&spec.workers, findings);
+    let routes = spec.dead_letter.is_some();
+    let names = graph::names(spec, findings);
+    let sources: Vec<_> = spec
+        .sources
+        .iter()
+        .enumerate()
+        .map(|(i, s)| source::source(i, s, routes, findings))
+        .collect();
+    let graph = graph::Graph::new(spec, &names, findings);
+    let steps: Vec<_> = graph
+        .order
+        .iter()
+        .map(|&i| step::step(i, spec, &graph, findings))
+        .collect();
+    let sinks: Vec<_> = spec
+        .sinks
+        .iter()
+        .enumerate()
+        .map(|(i, s)| sink::sink(i, s, &graph, findings))
+        .collect();
+    let plan = Plan {
+        checkpoint: checkpoint?,
+        s3: s3?,
+        dead_letter: dead_letter?,
+        sources: sources.into_iter().collect::<Option<_>>()?,
+        steps: steps.into_iter().collect::<Option<_>>()?,
+        sinks: sinks.into_iter().collect::<Option<_>>()?,
+    };
+    step::late_rows_have_a_place(&plan, spec, findings);
+    paths::apart(&plan, findings);
+    Some(plan)
+}
+
+/// The name, or a finding.
+fn node_name(name: &str, path: &str, findings: &mut Findings) -> Option<NodeName> {
+    findings.take(NodeName::new(name).ok_or_else(|| {
+        Violation::new(
+            super::Code::Name,
+            format!("{path}.name"),
+            format!("`{name}` must be a DNS label: lower-case letters, digits and `-`, at most 63 characters"),
+        )
+    }))
+}
+
+/// The one member of a union that is given, or a finding that names them all.
+fn exactly_one(path: &str, members: &[(&str, bool)], findings: &mut Findings) -> bool {
+    let given: Vec<_> = members
+        .iter()
+        .filter(|(_, is)| *is)
+        .map(|(name, _)| *name)
+        .collect();
+    let all = members
+        .iter()
+        .map(|(name, _)| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    findings.require(given.len() == 1, || {
+        let message = match given.len() {
+            0 => format!("exactly one of {all} must be given; none is"),
+            _ => format!(
+                "exactly one of {all} must be given; there are {}",
+                given.join(" and ")
+            ),
+        };
+        Violation::new(super::Code::ExactlyOne, path, message)
+    });
+    given.len() == 1
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! Sinks.
+
+use super::graph::{Graph, Node};
+use super::text::storage_path;
+use super::{Findings, exactly_one, node_name};
+use crate::plan::{Code, DeltaPlan, Mode, NodeName, SinkKind, SinkPlan, Violation};
+use crate::sink::{Delta, Sink};
+
+pub(super) fn sink(
+    index: usize,
+    raw: &Sink,
+    graph: &Graph<'_>,
+    findings: &mut Findings,
+) -> Option<SinkPlan> {
+    let path = format!("spec.sinks[{index}]");
+    let name = node_name(&raw.name, &path, findings);
+    let kinds = [
+        ("delta", raw.delta.is_some()),
+        ("stdout", raw.stdout.is_some()),
+    ];
+    let kind = if exactly_one(&path, &kinds, findings) {
+        match &raw.delta {
+            Some(raw_delta) => {
+                delta(raw_delta, raw.mode, &format!("{path}.delta"), findings).map(SinkKind::Delta)
+            }
+            None => Some(SinkKind::Stdout),
+        }
+    } else {
+        None
+    };
+    let keys = keys(raw, &path, graph, findings);
+    Some(SinkPlan {
+        name: name?,
+        from: NodeName::new(&raw.from)?,
+        mode: raw.mode,
+        keys: keys?,
+        kind: kind?,
+    })
+}
+
+fn delta(raw: &Delta, mode: Mode, path: &str, findings: &mut Findings) -> Option<DeltaPlan> {
+    findings.require(raw.partition_by.is_empty() || mode == Mode::Append, || {
+        let message = "`partitionBy` with `mode: Update` is not built yet";
+        Violation::new(Code::NotBuilt, format!("{path}.partitionBy"), message)
+    });
+    for (i, column) in raw.partition_by.iter().enumerate() {
+        findings.require(!raw.partition_by[..i].contains(column), || {
+            let message = format!("`{column}` is named twice");
+            Violation::new(
+                Code::DuplicateColumn,
+                format!("{path}.partitionBy[{i}]"),
+                message,
+            )
+        });
+    }
+    let table = storage_path(&raw.path, &format!("{path}.path"), findings)?;
+    Some(DeltaPlan {
+        path: table,
+        partition_by: raw.partition_by.clone(),
+    })
+}
+
+fn keys(raw: &Sink, path: &str, graph: &Graph<'_>, findings: &mut Findings) -> Option<Vec<String>> {
+    let aggregate = graph
+        .above(&raw.from)
+        .into_iter()
+        .find_map(|node| match node {
+            Node::Step(i) => graph.spec().steps[i].aggregate.as_ref(),
+            Node::Source(_) => None,
+        });
+    let inherited = aggregate.map(|a| {
+        std::iter::once("window_start".to_owned())
+            .chain(a.group_by.iter().cloned())
+            .collect::<Vec<_>>()
+    });
+    match raw.mode {
+        Mode::Append if raw.keys.is_empty() => Some(Vec::new()),
+        Mode::Append => {
+            let message = "`keys` with `mode: Append` (insert if absent) is not built yet";
+            findings.add(
+                Violation::new(Code::NotBuilt, format!("{path}.keys"), message)
+                    .help("take `keys` out, or use `mode: Update`"),
+            );
+            None
+        }
+        Mode::Update if inherited.is_none() => {
+            let message = "`mode: Update` below anything but an `aggregate` is not built yet";
+            findings.add(Violation::new(
+                Code::NotBuilt,
+                format!("{path}.mode"),
+                message,
+            ));
+            None
+        }
+        Mode::Update if raw.keys.is_empty() => inherited,
+        Mode::Update => {
+            let mut given = raw.keys.clone();
+            let mut wanted = inherited.unwrap_or_default();
+            given.sort();
+            wanted.sort();
+            findings.require(given == wanted, || {
+                let message = format!("keys must be the aggregate's own: {}", wanted.join(", "));
+                Violation::new(Code::KeysChanged, format!("{path}.keys"), message)
+                    .help("leave `keys` out: they are inherited")
+            });
+            Some(raw.keys.clone())
+        }
+    }
+}
