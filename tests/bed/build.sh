@@ -4,7 +4,8 @@
 #   tools   Debian packages for builds and scripts     node    Debian packages of the cluster's node
 #   kube    Kubernetes, etcd, helm, CoreDNS (Go)       s3      MinIO (Go)
 #   kafka   the broker and its Java tools (Maven)      python  a venv with the foreign readers
-#   deny    cargo-deny                                 bench   the peer: Spark's jars and a venv (only tests/bench needs it)
+#   deny    cargo-deny                                 oracle  the oracles' reader of Delta tables (Maven)
+#   bench   the peer: Spark's jars and a venv (only tests/bench needs it)
 . "$(dirname "$0")/lib.sh"
 K8S_VERSION=v1.34.4
 HELM_VERSION=v3.19.5
@@ -85,18 +86,20 @@ deny() {
   rm -rf "$CACHE/deny-target"
 }
 
+oracle() { bash "$BED/../oracle/delta-reader/build.sh" > /dev/null; }
+
 bench() {
   venv "$BENCH_VENV" "$BED/bench/requirements.txt"
   jars "$SPARK_JARS" "$BED/bench/spark-pom.xml"
 }
 
-[ $# -gt 0 ] || set -- tools node kube s3 kafka python deny
+[ $# -gt 0 ] || set -- tools node kube s3 kafka python oracle deny
 mkdir -p "$CACHE"
 exec 9> "$CACHE/build.lock"
 flock 9 # two builds at once would only halve each other
 for part; do
   case $part in
-    tools | node | kube | s3 | kafka | python | deny | bench) 
+    tools | node | kube | s3 | kafka | python | oracle | deny | bench) 
       "$part"
       say "$part: there" ;;
     *) die "no such part: $part" ;;
