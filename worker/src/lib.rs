@@ -1,6 +1,7 @@
 //! The effects around the core: sources, sinks, the object store, the runtime, and the `evp` command line.
 
 pub mod checkpointer;
+pub mod cli;
 pub mod clock;
 pub mod secrets;
 pub mod sink;

@@ -1,5 +1,10 @@
 //! Where rows go: the trait, and the one match that opens a sink.
 
+pub mod delta;
+pub mod files;
+pub mod parquet_writer;
+pub mod stdout;
+
 use async_trait::async_trait;
 use evp_core::dataflow::SinkBatch;
 use evp_core::position::Epoch;

@@ -1,0 +1,3 @@
+//! What people type: one file a command.
+
+pub mod query;

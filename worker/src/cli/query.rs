@@ -1,0 +1,254 @@
+//! `evp query`: SQL over the tables a pipeline writes, each under its sink's name, and its dead letters as `dead_letters`.
+//!
+//! Reads only; what is committed, as of the moment each table is opened. A name with hyphens needs quotes, or `_` for `-`.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::json::ArrayWriter;
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::json::JsonFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{
+    ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl,
+};
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SQLOptions;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use deltalake::{DeltaTable, DeltaTableError};
+use evp_api::plan::DeadLetterFormat;
+use futures::StreamExt;
+use object_store::ObjectStore;
+
+use crate::sink::delta::Target;
+use crate::sink::files::{dead_letter_schema, json_lines_schema};
+
+/// Rows that are printed; a person reads no more, and a table must be held to be laid out.
+const MOST_ROWS: usize = 10_000;
+
+/// Name of the dead letters.
+const DEAD_LETTERS: &str = "dead_letters";
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub enum Output {
+    /// For a person.
+    #[default]
+    Table,
+    /// An array of objects.
+    Json,
+}
+
+/// What a pipeline writes, by where it is.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    /// Delta tables by sink name.
+    pub tables: Vec<(String, Target)>,
+    /// Dead letters.
+    pub dead_letters: Option<(Target, DeadLetterFormat)>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A table cannot be opened.
+    #[error("table {name} cannot be opened")]
+    Open {
+        /// Sink.
+        name: String,
+        /// Why.
+        source: Box<DeltaTableError>,
+    },
+    /// The dead letters cannot be opened.
+    #[error("the dead letters cannot be opened")]
+    DeadLetters(#[source] DataFusionError),
+    /// The SQL is wrong, or failed.
+    #[error("{0}")]
+    Sql(#[source] DataFusionError),
+    /// Rows cannot be printed.
+    #[error("rows cannot be printed")]
+    Print(#[source] std::io::Error),
+}
+
+/// Tables that can be asked, and the names of those that nothing has been written to yet.
+pub struct Tables {
+    /// Ask here.
+    pub session: SessionContext,
+    /// Sinks without a table.
+    pub absent: Vec<String>,
+}
+
+/// Opens all tables at their newest version.
+pub async fn open_tables(written: &Written) -> Result<Tables, Error> {
+    let mut config = SessionConfig::new().with_target_partitions(2);
+    config.options_mut().sql_parser.enable_ident_normalization = false;
+    let session = SessionContext::new_with_config(config);
+    let mut absent = Vec::new();
+    for (name, target) in &written.tables {
+        match open_table(&session, name, target).await? {
+            Some(table) => register(&session, name, table).map_err(Error::Sql)?,
+            None => absent.push(name.clone()),
+        }
+    }
+    if let Some((target, format)) = &written.dead_letters {
+        let letters = open_dead_letters(&session, target, *format).await;
+        let letters = letters.map_err(Error::DeadLetters)?;
+        register(&session, DEAD_LETTERS, letters).map_err(Error::DeadLetters)?;
+    }
+    Ok(Tables { session, absent })
+}
+
+/// `None`: there is no table yet.
+async fn open_table(
+    session: &SessionContext,
+    name: &str,
+    target: &Target,
+) -> Result<Option<Arc<dyn TableProvider>>, Error> {
+    let opened = async {
+        let mut table = DeltaTable::new(target.log_store());
+        match table.load().await {
+            Err(DeltaTableError::NotATable(_)) => return Ok(None),
+            loaded => loaded?,
+        }
+        table.update_datafusion_session(&session.state())?;
+        let provider: Arc<dyn TableProvider> = table.table_provider().await?;
+        Ok::<_, DeltaTableError>(Some(provider))
+    };
+    opened.await.map_err(|source| Error::Open {
+        name: name.to_owned(),
+        source: Box::new(source),
+    })
+}
+
+fn register(
+    session: &SessionContext,
+    name: &str,
+    table: Arc<dyn TableProvider>,
+) -> Result<(), DataFusionError> {
+    let names: BTreeSet<String> = [name.to_owned(), name.replace('-', "_")].into();
+    for name in names {
+        session.register_table(
+            datafusion::common::TableReference::bare(name),
+            Arc::clone(&table),
+        )?;
+    }
+    Ok(())
+}
+
+async fn open_dead_letters(
+    session: &SessionContext,
+    target: &Target,
+    format: DeadLetterFormat,
+) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    let (suffix, reader, schema): (_, Arc<dyn FileFormat>, _) = match format {
+        DeadLetterFormat::Parquet => (
+            ".parquet",
+            Arc::new(ParquetFormat::new()),
+            dead_letter_schema(),
+        ),
+        DeadLetterFormat::JsonLines => (
+            ".jsonl",
+            Arc::new(JsonFormat::default()),
+            json_lines_schema(),
+        ),
+    };
+    session.register_object_store(&target.url, Arc::clone(&target.store));
+    // What readers skip begins with an underscore and lies in folders of its own.
+    let listed = target.store.list_with_delimiter(Some(&target.prefix)).await;
+    let objects = match listed {
+        Ok(listed) => listed.objects,
+        Err(object_store::Error::NotFound { .. }) => Vec::new(),
+        Err(e) => return Err(e.into()),
+    };
+    let mut files = Vec::new();
+    for object in objects
+        .iter()
+        .filter(|o| o.location.as_ref().ends_with(suffix))
+    {
+        let mut url = target.url.clone();
+        url.set_path(&format!("/{}", object.location));
+        files.push(ListingTableUrl::parse(url)?);
+    }
+    if files.is_empty() {
+        return Ok(Arc::new(MemTable::try_new(schema, vec![vec![]])?));
+    }
+    let options = ListingOptions::new(reader).with_file_extension(suffix);
+    let config = ListingTableConfig::new_with_multi_paths(files)
+        .with_listing_options(options)
+        .with_schema(schema);
+    Ok(Arc::new(ListingTable::try_new(config)?))
+}
+
+/// Answers one statement. `true`: there were more rows than are printed.
+pub async fn ask(session: &SessionContext, sql: &str) -> Result<(Vec<RecordBatch>, bool), Error> {
+    let reading = SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false);
+    let answer = session
+        .sql_with_options(sql, reading)
+        .await
+        .map_err(Error::Sql)?;
+    let schema = Arc::new(answer.schema().as_arrow().clone());
+    let mut stream = answer.execute_stream().await.map_err(Error::Sql)?;
+    let (mut rows, mut batches) = (0, vec![RecordBatch::new_empty(schema)]);
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(Error::Sql)?;
+        let room = MOST_ROWS - rows;
+        if batch.num_rows() > room {
+            batches.push(batch.slice(0, room));
+            return Ok((batches, true));
+        }
+        rows += batch.num_rows();
+        batches.push(batch);
+    }
+    Ok((batches, false))
+}
+
+/// Prints rows.
+pub fn print(out: &mut impl Write, batches: &[RecordBatch], output: Output) -> Result<(), Error> {
+    match output {
+        Output::Table => {
+            let text = pretty_format_batches(batches).map_err(|e| Error::Sql(e.into()))?;
+            writeln!(out, "{text}").map_err(Error::Print)
+        }
+        Output::Json => {
+            let mut writer = ArrayWriter::new(&mut *out);
+            let batches: Vec<_> = batches.iter().collect();
+            let written = writer
+                .write_batches(&batches)
+                .and_then(|()| writer.finish());
+            written.map_err(|e| Error::Sql(e.into()))?;
+            writeln!(out).map_err(Error::Print)
+        }
+    }
+}
+
+/// Opens, asks, prints: rows on `out`, remarks on `err`.
+pub async fn run(
+    written: &Written,
+    sql: &str,
+    output: Output,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> Result<(), Error> {
+    let tables = open_tables(written).await?;
+    for name in &tables.absent {
+        writeln!(err, "note: nothing has been written to {name} yet").map_err(Error::Print)?;
+    }
+    let (batches, cut) = ask(&tables.session, sql).await?;
+    print(out, &batches, output)?;
+    if cut {
+        writeln!(
+            err,
+            "note: only the first {MOST_ROWS} rows are shown; add LIMIT or WHERE"
+        )
+        .map_err(Error::Print)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! Delta tables: append ([`DeltaAppend`]) and upsert by key ([`DeltaUpsert`]).
+//!
+//! Both stage invisible objects while rows flow, put what is to be committed into the intent, and commit exactly once by
+//! Delta's own marker: a `txn` action with the sink's identity and the epoch, read back after every doubt. What a commit
+//! means under other writers is in [`apply`]; the two sinks differ only in what they commit.
+
+mod actions;
+mod append;
+mod apply;
+mod data_files;
+mod log;
+mod merge;
+mod outbox;
+mod partition;
+mod prune;
+mod reader;
+mod schema;
+mod stats;
+mod support;
+mod target;
+mod upsert;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use evp_api::reason;
+use evp_core::protocol::head::SinkIdentity;
+
+pub use append::DeltaAppend;
+pub use outbox::Outbox;
+pub use target::Target;
+pub use upsert::DeltaUpsert;
+
+use self::data_files::Names;
+use self::partition::Partitioning;
+use self::schema::TableSchema;
+use crate::clock::SharedClock;
+use crate::sink::SinkError;
+
+/// What both sinks need to know.
+#[derive(Clone)]
+pub struct DeltaSettings {
+    /// Who writes: the name of our marker in the table, and the tag of our files.
+    pub identity: SinkIdentity,
+    /// The table.
+    pub target: Target,
+    /// The rows that will come.
+    pub rows: SchemaRef,
+    /// Partition columns.
+    pub partition_by: Vec<String>,
+    /// A nonce of this run, in letters that may stand in an object's name: no other run has it.
+    pub nonce: String,
+    /// Time, for what people read.
+    pub clock: SharedClock,
+}
+
+/// The checked shape of the table.
+struct Shape {
+    schema: TableSchema,
+    partitioning: Arc<Partitioning>,
+}
+
+impl DeltaSettings {
+    /// `Stop` if the rows cannot be stored as a Delta table at all.
+    fn shape(&self) -> Result<Shape, SinkError> {
+        let refuse = |why: String| self.target.stop(reason::TABLE_MISMATCH, &why);
+        let schema = TableSchema::new(&self.rows).map_err(refuse)?;
+        let partitioning = Partitioning::new(&schema.arrow, &self.partition_by).map_err(refuse)?;
+        Ok(Shape {
+            schema,
+            partitioning: Arc::new(partitioning),
+        })
+    }
+
+    fn names(&self) -> Names {
+        Names {
+            stem: format!("{}-{}", id8(&self.identity), self.nonce),
+            next: 0,
+        }
+    }
+}
+
+/// The file tag: the first 8 characters of a sink's identity.
+pub(crate) fn id8(identity: &SinkIdentity) -> &str {
+    identity.0.get(..8).unwrap_or(&identity.0)
+}
