@@ -3,4 +3,4 @@
 . "$(dirname "$0")/../lib.sh"
 # shellcheck source=/dev/null
 . "$RUN/s3/settings"
-python3 "$BED/s3/verify.py" "http://$S3_ADDRESS" "$S3_BUCKET" "$S3_ACCESS_KEY" "$S3_SECRET_KEY"
+python3 "$BED/s3/verify.py" "$S3_ENDPOINT" "$S3_BUCKET" "$S3_ACCESS_KEY" "$S3_SECRET_KEY"
