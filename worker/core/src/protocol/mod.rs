@@ -1,3 +1,8 @@
 //! The epoch protocol: formats, object names and pure decisions.
 
+pub mod body;
+pub mod decide;
+pub mod digest;
 pub mod head;
+pub mod identity;
+pub mod paths;

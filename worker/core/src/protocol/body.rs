@@ -1,0 +1,167 @@
+//! The body of a head: what one epoch decided. It never changes once it is decided; digests and history cover it alone.
+
+use std::collections::BTreeMap;
+
+use evp_api::plan::NodeName;
+use serde::{Deserialize, Serialize};
+
+use super::digest::Digest;
+use super::identity::{Namespace, SinkIdentity};
+use super::paths::Lane;
+use crate::ledger::Ledger;
+use crate::position::{Epoch, Micros, Positions, SplitId};
+
+/// Watermarks of all sources.
+pub type WatermarkSnapshots = BTreeMap<NodeName, WatermarkSnapshot>;
+
+/// A source's watermark as an epoch leaves it.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WatermarkSnapshot {
+    /// The promise; `None`: nothing is promised yet.
+    pub watermark: Option<Micros>,
+    /// What each split has reached; `None`: nothing yet.
+    pub splits: BTreeMap<SplitId, Option<Micros>>,
+}
+
+/// One decided epoch, complete in itself.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Body {
+    /// 128 random bits in hex, minted at a new start.
+    pub incarnation: String,
+    /// Lane.
+    pub lane: Lane,
+    /// Its number; 0 holds only the resolved start.
+    pub epoch: Epoch,
+    /// Digest of the body before it; `None`: this is epoch 0.
+    pub parent: Option<Digest>,
+    /// "Now" in the meaning of the epoch; fixed when it opened.
+    pub epoch_time: Micros,
+    /// When it was decided.
+    pub decided_time: Micros,
+    /// The plan it was decided under.
+    pub plan: Digest,
+    /// Where each source is read on.
+    pub positions: Positions,
+    /// What is promised of each source.
+    pub watermarks: WatermarkSnapshots,
+    /// State of each stateful step.
+    pub state: BTreeMap<NodeName, StepState>,
+    /// The sinks of the plan.
+    pub sinks: BTreeMap<NodeName, SinkEntry>,
+    /// What each sink is to do for this epoch.
+    pub intents: Vec<Intent>,
+    /// Counts of this epoch.
+    pub ledger: Ledger,
+    /// Counts of all epochs up to and with this one.
+    pub totals: Ledger,
+}
+
+/// Files of one step's state.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StepState {
+    /// What the state means: it is read only by a step with the same.
+    pub fingerprint: String,
+    /// To be read in this order.
+    pub files: Vec<StateFile>,
+}
+
+/// One file of state.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StateFile {
+    /// `<epoch>-<nonce>`, below the lane's state folder.
+    pub name: String,
+    /// Whole state, or a change of it.
+    pub kind: StateKind,
+    /// Bytes.
+    pub length: u64,
+    /// Checksum of the bytes.
+    pub sha256: Digest,
+}
+
+/// How a file of state is read.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub enum StateKind {
+    /// Replaces what was read before it.
+    Base,
+    /// Merges into what was read before it.
+    Delta,
+}
+
+/// A sink as of an epoch.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SinkEntry {
+    /// Under which its target remembers what was applied.
+    pub identity: SinkIdentity,
+    /// The epoch it was added at.
+    pub added_at: Epoch,
+    /// The last epoch that had an intent for it; `None`: none yet.
+    pub prev: Option<Epoch>,
+}
+
+/// What a decided epoch wants one sink to do; written in the head before it is done.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Intent {
+    /// The sink, its target and the epoch it was added at.
+    pub sink: SinkIdentity,
+    /// The epoch that decided it.
+    pub epoch: Epoch,
+    /// The last epoch before it that had an intent for this sink; `None`: this is the first.
+    pub prev: Option<Epoch>,
+    /// What to do, in the sink's own words. Fractions as text: a number that does not survive JSON is refused.
+    pub body: serde_json::Value,
+}
+
+impl Body {
+    /// The open epoch after this one: everything goes on, nothing is to be done yet.
+    #[must_use]
+    pub fn successor(&self, epoch_time: Micros) -> Self {
+        let mut next = self.clone();
+        next.epoch = self.epoch.next();
+        next.epoch_time = epoch_time;
+        next.intents = Vec::new();
+        next.ledger = Ledger::default();
+        next
+    }
+
+    /// Makes `sinks` those of the plan: a target (any text that changes when it does) that is new or re-pointed gets an
+    /// identity of its own as of this epoch; others keep theirs.
+    pub fn set_sinks(&mut self, checkpoint: &str, targets: &BTreeMap<NodeName, String>) {
+        let space = Namespace { checkpoint, incarnation: &self.incarnation, lane: &self.lane };
+        let mut sinks = BTreeMap::new();
+        for (name, target) in targets {
+            let kept = self.sinks.get(name).filter(|e| e.identity == space.sink(name, target, e.added_at));
+            let entry = kept.cloned().unwrap_or_else(|| SinkEntry {
+                identity: space.sink(name, target, self.epoch),
+                added_at: self.epoch,
+                prev: None,
+            });
+            sinks.insert(name.clone(), entry);
+        }
+        self.sinks = sinks;
+    }
+
+    /// Adds what a sink sealed. `false`: the plan has no such sink.
+    #[must_use]
+    pub fn add_intent(&mut self, sink: &NodeName, body: serde_json::Value) -> bool {
+        let Some(entry) = self.sinks.get_mut(sink) else { return false };
+        let prev = entry.prev.replace(self.epoch);
+        self.intents.push(Intent { sink: entry.identity.clone(), epoch: self.epoch, prev, body });
+        true
+    }
+
+    /// Name of the sink with that identity.
+    pub fn sink_name(&self, identity: &SinkIdentity) -> Option<&NodeName> {
+        self.sinks.iter().find(|(_, e)| &e.identity == identity).map(|(name, _)| name)
+    }
+
+    /// All state files.
+    pub fn state_files(&self) -> impl Iterator<Item = &StateFile> {
+        self.state.values().flat_map(|s| &s.files)
+    }
+}

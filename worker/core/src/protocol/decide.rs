@@ -1,0 +1,264 @@
+//! The protocol's decisions as pure functions: facts in, decision out. What executes them is the worker's checkpointer.
+
+use super::head::{Born, Head, Intent, OwnerFile, Unreadable};
+use crate::position::{Epoch, Term};
+
+/// Who starts.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// Name of the pipeline.
+    pub name: String,
+    /// UID of the resource (locally `local:<random>`).
+    pub uid: String,
+    /// UID of its namespace (locally the same as `uid`).
+    pub namespace_uid: String,
+    /// UID of the pod: locally random for each process.
+    pub pod: String,
+}
+
+/// An object as it was found; `None`: it is not there.
+pub type Found<T> = Option<Result<T, Unreadable>>;
+
+/// What a start finds.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// `owner.json`.
+    pub owner: Found<&'a OwnerFile>,
+    /// `head.json`.
+    pub head: Found<&'a Head>,
+    /// `born.json`.
+    pub born: Found<&'a Born>,
+    /// Who asks.
+    pub me: &'a Identity,
+    /// The newest epoch anybody ever saw of this pipeline; `None`: nobody saw one.
+    pub seen: Option<Epoch>,
+}
+
+/// How a start goes on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Startup {
+    /// Nothing was ever decided here. `claimed`: an earlier attempt of ours wrote `owner.json`.
+    NewStart {
+        /// The path is ours already.
+        claimed: bool,
+    },
+    /// Take the lane over. `born`: `born.json` is still to be written (a crash between it and epoch 0).
+    Resume {
+        /// `born.json` is there.
+        born: bool,
+    },
+    /// Do not start.
+    Refuse(Refusal),
+}
+
+/// Why not to start.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// Another pipeline owns the path.
+    Owned {
+        /// Its name.
+        name: String,
+        /// UID of its resource.
+        uid: String,
+    },
+    /// This pod lost the lane to a newer one.
+    Fenced {
+        /// Term of the owner.
+        term: Term,
+        /// Pod that owns it.
+        pod: String,
+    },
+    /// The checkpoint is older than what was already decided. `head`: what it holds; `None`: nothing.
+    Behind {
+        /// Epoch of the head.
+        head: Option<Epoch>,
+        /// Epoch that was seen.
+        seen: Epoch,
+    },
+    /// Written by a newer version: name of the object.
+    Newer(&'static str, u64),
+    /// The objects contradict each other: what is wrong.
+    Damaged(String),
+}
+
+/// Decides how a start goes on.
+///
+/// Created in this order: owner, head of epoch 0, born. So owner alone is a new start that was cut short, and a head of
+/// epoch 0 without born is too; any other gap means that somebody removed an object.
+pub fn startup(facts: Facts<'_>) -> Startup {
+    let Facts { owner, head, born, me, seen } = facts;
+    let read = || -> Result<_, Refusal> {
+        Ok((readable("owner.json", owner)?, readable("head.json", head)?, readable("born.json", born)?))
+    };
+    let (owner, head, born) = match read() {
+        Ok(objects) => objects,
+        Err(refusal) => return Startup::Refuse(refusal),
+    };
+    let Some(owner) = owner else {
+        return match (head, born, seen) {
+            (None, None, None) => Startup::NewStart { claimed: false },
+            (None, None, Some(seen)) => Startup::Refuse(Refusal::Behind { head: None, seen }),
+            _ => damaged("owner.json is gone and other objects are there"),
+        };
+    };
+    if owner.uid != me.uid && (&owner.namespace_uid, &owner.name) != (&me.namespace_uid, &me.name) {
+        return Startup::Refuse(Refusal::Owned { name: owner.name.clone(), uid: owner.uid.clone() });
+    }
+    match (head, born) {
+        (None, Some(_)) => damaged("head.json is gone and born.json is there"),
+        (None, None) => match seen {
+            None => Startup::NewStart { claimed: true },
+            Some(seen) => Startup::Refuse(Refusal::Behind { head: None, seen }),
+        },
+        (Some(head), None) if head.body.epoch > Epoch(0) => damaged("born.json is gone and head.json is there"),
+        (Some(head), born) => resume(head, born, me, seen),
+    }
+}
+
+fn resume(head: &Head, born: Option<&Born>, me: &Identity, seen: Option<Epoch>) -> Startup {
+    let epoch = head.body.epoch;
+    if let Some(seen) = seen.filter(|s| *s > epoch) {
+        return Startup::Refuse(Refusal::Behind { head: Some(epoch), seen });
+    }
+    if born.is_some_and(|b| b.incarnation != head.body.incarnation) {
+        return damaged("born.json and head.json are of different incarnations");
+    }
+    let owner = &head.owner;
+    if owner.pod != me.pod && owner.superseded.contains(&me.pod) {
+        return Startup::Refuse(Refusal::Fenced { term: owner.term, pod: owner.pod.clone() });
+    }
+    Startup::Resume { born: born.is_some() }
+}
+
+fn readable<T>(name: &'static str, found: Found<T>) -> Result<Option<T>, Refusal> {
+    match found {
+        None => Ok(None),
+        Some(Ok(object)) => Ok(Some(object)),
+        Some(Err(Unreadable::Newer(format))) => Err(Refusal::Newer(name, format)),
+        Some(Err(e)) => Err(Refusal::Damaged(format!("{name} {e}"))),
+    }
+}
+
+fn damaged(what: &str) -> Startup {
+    Startup::Refuse(Refusal::Damaged(what.to_owned()))
+}
+
+/// A conditional write of the head whose outcome is not known.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// Nonce of the write, the same over its retries.
+    pub nonce: &'a str,
+    /// Term under which we write.
+    pub term: Term,
+    /// Incarnation of the head we know.
+    pub incarnation: &'a str,
+    /// Epoch of the head we know.
+    pub epoch: Epoch,
+    /// The object still has the ETag the write was conditional on.
+    pub unchanged: bool,
+}
+
+/// What reading back says about a write.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ReadBack {
+    /// It was us.
+    Won,
+    /// Nothing happened; the same write may be tried again (a late arrival of the first refuses the second).
+    TryAgain,
+    /// Somebody else owns the lane.
+    Fenced {
+        /// Their term.
+        term: Term,
+        /// Their pod.
+        pod: String,
+    },
+    /// A newer version took the lane and wrote its own format.
+    Newer(u64),
+    /// Older content of our own: the object was restored.
+    Behind(Epoch),
+    /// None of these: what is wrong.
+    Damaged(String),
+}
+
+/// Decides what became of a write of the head.
+pub fn read_back(attempt: Attempt<'_>, found: Found<&Head>) -> ReadBack {
+    let head = match found {
+        None => return ReadBack::Damaged("head.json is gone".into()),
+        Some(Err(Unreadable::Newer(format))) => return ReadBack::Newer(format),
+        Some(Err(e)) => return ReadBack::Damaged(format!("head.json {e}")),
+        Some(Ok(head)) => head,
+    };
+    if head.write == attempt.nonce {
+        return ReadBack::Won;
+    }
+    if attempt.unchanged {
+        return ReadBack::TryAgain;
+    }
+    if head.body.incarnation != attempt.incarnation {
+        return ReadBack::Damaged("head.json is of another incarnation".into());
+    }
+    if head.owner.term > attempt.term {
+        return ReadBack::Fenced { term: head.owner.term, pod: head.owner.pod.clone() };
+    }
+    if head.body.epoch <= attempt.epoch {
+        return ReadBack::Behind(head.body.epoch);
+    }
+    ReadBack::Damaged(format!("epoch {} was decided under our term and not by us", head.body.epoch))
+}
+
+/// What a sink says about an intent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Marker {
+    /// The newest epoch its target holds; `None`: it has no marker.
+    pub held: Option<Epoch>,
+    /// Epoch of the head as last read.
+    pub head: Epoch,
+    /// The head was read after the marker.
+    pub fresh: bool,
+}
+
+/// What to do about an intent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RollForward {
+    /// The sink holds it.
+    Done,
+    /// Do it.
+    Apply,
+    /// The sink holds an epoch after our head: read the head again.
+    ReadHead,
+    /// The head went on without us: exit.
+    Zombie,
+    /// The sink holds an epoch that the checkpoint does not know.
+    CheckpointBehindSink,
+    /// The sink no longer holds what was applied to it.
+    SinkHistoryLost,
+    /// The sink holds an epoch that had nothing for it.
+    Contradiction,
+}
+
+/// Decides about an intent.
+pub fn roll_forward(intent: &Intent, marker: Marker) -> RollForward {
+    let Marker { held, head, fresh } = marker;
+    match held {
+        Some(m) if m > head => match fresh {
+            true => RollForward::CheckpointBehindSink,
+            false => RollForward::ReadHead,
+        },
+        Some(m) if m >= intent.epoch => RollForward::Done,
+        held if held == intent.prev => RollForward::Apply,
+        held if held < intent.prev => RollForward::SinkHistoryLost,
+        _ => RollForward::Contradiction,
+    }
+}
+
+/// After [`RollForward::ReadHead`]: `known` is the epoch as of before, `marker` has what was read now.
+pub fn after_reading_head(intent: &Intent, known: Epoch, marker: Marker) -> RollForward {
+    match marker.held {
+        Some(m) if marker.head >= m && marker.head > known => RollForward::Zombie,
+        _ => roll_forward(intent, Marker { fresh: true, ..marker }),
+    }
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,199 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::ledger::Ledger;
+use crate::position::Micros;
+use crate::protocol::digest::Digest;
+use crate::protocol::head::{Body, FORMAT, Owner, Rolling, SinkIdentity};
+use crate::protocol::paths::Lane;
+
+fn head(epoch: u64) -> Head {
+    let body = Body {
+        incarnation: "i".into(),
+        lane: Lane::default(),
+        epoch: Epoch(epoch),
+        parent: (epoch > 0).then(|| Digest("p".into())),
+        epoch_time: Micros(0),
+        decided_time: Micros(0),
+        plan: Digest("q".into()),
+        positions: BTreeMap::new(),
+        watermarks: BTreeMap::new(),
+        state: BTreeMap::new(),
+        sinks: BTreeMap::new(),
+        intents: Vec::new(),
+        ledger: Ledger::default(),
+        totals: Ledger::default(),
+    };
+    Head::seal("n".into(), Owner::first("old"), body, Rolling::default()).unwrap()
+}
+
+fn me() -> Identity {
+    Identity { name: "orders".into(), uid: "u".into(), namespace_uid: "ns".into(), pod: "new".into() }
+}
+
+fn owner() -> OwnerFile {
+    OwnerFile {
+        format: FORMAT,
+        checkpoint: "c".into(),
+        namespace_uid: "ns".into(),
+        name: "orders".into(),
+        uid: "u".into(),
+    }
+}
+
+fn born() -> Born {
+    Born { format: FORMAT, incarnation: "i".into() }
+}
+
+#[track_caller]
+fn check(there: (bool, Option<u64>, bool), seen: Option<u64>, expected: Startup) {
+    let (owned, epoch, is_born) = there;
+    let (owner, head, born, me) = (owner(), epoch.map(head), born(), me());
+    let facts = Facts {
+        owner: owned.then_some(Ok(&owner)),
+        head: head.as_ref().map(Ok),
+        born: is_born.then_some(Ok(&born)),
+        me: &me,
+        seen: seen.map(Epoch),
+    };
+    assert_eq!(startup(facts), expected);
+}
+
+fn is_damaged(there: (bool, Option<u64>, bool)) -> bool {
+    let (owner, head, born, me) = (owner(), there.1.map(head), born(), me());
+    let facts = Facts {
+        owner: there.0.then_some(Ok(&owner)),
+        head: head.as_ref().map(Ok),
+        born: there.2.then_some(Ok(&born)),
+        me: &me,
+        seen: None,
+    };
+    matches!(startup(facts), Startup::Refuse(Refusal::Damaged(_)))
+}
+
+#[test]
+fn nothing_there_is_a_new_start_unless_an_epoch_was_seen() {
+    check((false, None, false), None, Startup::NewStart { claimed: false });
+    check((false, None, false), Some(0), Startup::Refuse(Refusal::Behind { head: None, seen: Epoch(0) }));
+}
+
+#[test]
+fn a_start_cut_short_goes_on_where_it_was() {
+    check((true, None, false), None, Startup::NewStart { claimed: true });
+    check((true, Some(0), false), None, Startup::Resume { born: false });
+    check((true, Some(0), true), None, Startup::Resume { born: true });
+}
+
+#[test]
+fn any_other_gap_is_damage() {
+    assert!(is_damaged((false, Some(0), false)));
+    assert!(is_damaged((false, None, true)));
+    assert!(is_damaged((false, Some(5), true)));
+    assert!(is_damaged((true, None, true)));
+    assert!(is_damaged((true, Some(5), false)));
+    assert!(!is_damaged((true, Some(5), true)));
+}
+
+#[test]
+fn a_head_older_than_what_was_seen_is_behind() {
+    check((true, Some(5), true), Some(5), Startup::Resume { born: true });
+    check((true, Some(5), true), Some(6), Startup::Refuse(Refusal::Behind { head: Some(Epoch(5)), seen: Epoch(6) }));
+    check((true, None, false), Some(3), Startup::Refuse(Refusal::Behind { head: None, seen: Epoch(3) }));
+}
+
+#[track_caller]
+fn check_who(change: impl Fn(&mut Identity, &mut OwnerFile, &mut Head), expected: Startup) {
+    let (mut me, mut owner, mut head, born) = (me(), owner(), head(5), born());
+    change(&mut me, &mut owner, &mut head);
+    let facts = Facts { owner: Some(Ok(&owner)), head: Some(Ok(&head)), born: Some(Ok(&born)), me: &me, seen: None };
+    assert_eq!(startup(facts), expected);
+}
+
+#[test]
+fn the_same_resource_or_the_same_name_in_the_same_namespace_goes_on() {
+    check_who(|me, _, _| me.uid = "applied again".into(), Startup::Resume { born: true });
+    check_who(|_, owner, _| owner.name = "renamed".into(), Startup::Resume { born: true });
+    let refusal = Refusal::Owned { name: "orders".into(), uid: "other".into() };
+    check_who(
+        |_, owner, _| {
+            owner.uid = "other".into();
+            owner.namespace_uid = "elsewhere".into();
+        },
+        Startup::Refuse(refusal),
+    );
+}
+
+#[test]
+fn a_superseded_pod_never_takes_the_lane_again() {
+    check_who(
+        |_, _, head| head.owner = Owner::first("new").taken_by("newer"),
+        Startup::Refuse(Refusal::Fenced { term: Term(2), pod: "newer".into() }),
+    );
+    check_who(|_, _, head| head.owner = Owner::first("new"), Startup::Resume { born: true });
+}
+
+#[test]
+fn a_later_format_is_refused_by_name() {
+    let (owner, born, me) = (owner(), born(), me());
+    let facts = Facts {
+        owner: Some(Ok(&owner)),
+        head: Some(Err(Unreadable::Newer(2))),
+        born: Some(Ok(&born)),
+        me: &me,
+        seen: None,
+    };
+    assert_eq!(startup(facts), Startup::Refuse(Refusal::Newer("head.json", 2)));
+}
+
+#[track_caller]
+fn check_read_back(unchanged: bool, change: impl Fn(&mut Head), expected: impl Fn(&ReadBack) -> bool) {
+    let mut head = head(5);
+    head.owner.term = Term(3);
+    head.write = "other".into();
+    change(&mut head);
+    let attempt = Attempt { nonce: "mine", term: Term(3), incarnation: "i", epoch: Epoch(5), unchanged };
+    let decision = read_back(attempt, Some(Ok(&head)));
+    assert!(expected(&decision), "{decision:?}");
+}
+
+#[test]
+fn reading_back_tells_apart_what_a_reply_would_have_said() {
+    check_read_back(false, |h| h.write = "mine".into(), |d| *d == ReadBack::Won);
+    check_read_back(true, |_| {}, |d| *d == ReadBack::TryAgain);
+    check_read_back(false, |h| h.owner.term = Term(4), |d| matches!(d, ReadBack::Fenced { term: Term(4), .. }));
+    check_read_back(false, |_| {}, |d| *d == ReadBack::Behind(Epoch(5)));
+    check_read_back(false, |h| h.body.epoch = Epoch(2), |d| *d == ReadBack::Behind(Epoch(2)));
+    check_read_back(false, |h| h.body.epoch = Epoch(6), |d| matches!(d, ReadBack::Damaged(_)));
+    check_read_back(false, |h| h.body.incarnation = "j".into(), |d| matches!(d, ReadBack::Damaged(_)));
+    let attempt = Attempt { nonce: "mine", term: Term(3), incarnation: "i", epoch: Epoch(5), unchanged: false };
+    assert!(matches!(read_back(attempt, None), ReadBack::Damaged(_)));
+}
+
+#[test]
+fn a_marker_says_what_to_do_about_an_intent() {
+    use RollForward as R;
+    let of = |prev: Option<u64>| Intent {
+        sink: SinkIdentity("s".into()),
+        epoch: Epoch(7),
+        prev: prev.map(Epoch),
+        body: serde_json::Value::Null,
+    };
+    let laws: &[(Option<u64>, Option<u64>, RollForward)] = &[
+        (None, None, R::Apply),
+        (Some(4), Some(4), R::Apply),
+        (Some(4), Some(7), R::Done),
+        (Some(4), Some(8), R::Done),
+        (Some(4), Some(9), R::ReadHead),
+        (Some(4), None, R::SinkHistoryLost),
+        (Some(4), Some(2), R::SinkHistoryLost),
+        (Some(4), Some(5), R::Contradiction),
+        (None, Some(2), R::Contradiction),
+    ];
+    for (prev, held, expected) in laws {
+        let marker = Marker { held: held.map(Epoch), head: Epoch(8), fresh: false };
+        assert_eq!(roll_forward(&of(*prev), marker), *expected, "prev {prev:?} held {held:?}");
+    }
+    let fresh = |head| Marker { held: Some(Epoch(9)), head: Epoch(head), fresh: true };
+    assert_eq!(after_reading_head(&of(Some(4)), Epoch(8), fresh(8)), R::CheckpointBehindSink);
+    assert_eq!(after_reading_head(&of(Some(4)), Epoch(8), fresh(9)), R::Zombie);
+}
