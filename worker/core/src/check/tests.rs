@@ -1,0 +1,124 @@
+//! Laws of the one judge.
+
+use evp_api::plan::Code;
+
+use super::*;
+
+fn orders() -> serde_json::Value {
+    serde_json::json!({
+        "checkpoint": {"path": "s3://lake/_c"},
+        "sources": [{"name": "orders", "kafka": {"bootstrapServers": "k:1", "topic": "t"},
+            "schema": {"fields": [{"name": "id", "type": "string"}, {"name": "region", "type": "string"},
+                {"name": "total", "type": "double"}, {"name": "at", "type": "timestamp"}]},
+            "watermark": {"column": "at", "delay": "10m"}}],
+        "steps": [
+            {"name": "placed", "from": "orders", "query": {"where": "region = 'eu'"}},
+            {"name": "revenue", "from": "placed", "aggregate": {"window": {"tumbling": {"size": "5m"}},
+                "groupBy": ["region"], "measures": "count(*) AS n, sum(total) AS total"}}],
+        "sinks": [
+            {"name": "bronze", "from": "orders", "delta": {"path": "s3://lake/bronze", "partitionBy": ["region"]}},
+            {"name": "gold", "from": "revenue", "mode": "Update", "delta": {"path": "s3://lake/gold"}}]})
+}
+
+fn judge(spec: &serde_json::Value) -> Result<CheckedPlan, Vec<Violation>> {
+    check(&serde_json::from_value(spec.clone()).unwrap())
+}
+
+/// Changes one value and expects exactly this finding.
+fn finds(pointer: &str, value: serde_json::Value, code: Code, path: &str) -> Violation {
+    let mut spec = orders();
+    *spec.pointer_mut(pointer).unwrap() = value;
+    let mut found = judge(&spec).unwrap_err();
+    let brief: Vec<_> = found.iter().map(|v| (v.code, v.path.as_str())).collect();
+    assert_eq!(brief, [(code, path)], "{found:#?}");
+    found.remove(0)
+}
+
+#[test]
+fn an_aggregate_gives_its_window_its_groups_and_its_measures() {
+    let checked = judge(&orders()).unwrap();
+    let gold = &checked.sinks[&NodeName::new("gold").unwrap()];
+    let names: Vec<_> = gold.fields().iter().map(|f| f.name().as_str()).collect();
+    assert_eq!(
+        names,
+        ["window_start", "window_end", "region", "n", "total"]
+    );
+}
+
+#[test]
+fn an_unknown_group_column_is_named_with_what_there_is() {
+    let path = "spec.steps[1].aggregate.groupBy[0]";
+    let found = finds(
+        "/steps/1/aggregate/groupBy/0",
+        "regoin".into(),
+        Code::UnknownColumn,
+        path,
+    );
+    assert_eq!(found.help.as_deref(), Some("did you mean `region`?"));
+    assert_eq!(
+        found.note.as_deref(),
+        Some("`placed` has: id, region, total, at")
+    );
+}
+
+#[test]
+fn mistakes_in_sql_are_found_at_their_text() {
+    finds(
+        "/steps/0/query/where",
+        "regoin = 'eu'".into(),
+        Code::UnknownColumn,
+        "spec.steps[0].query.where",
+    );
+    finds(
+        "/steps/0/query/where",
+        "count(*) > 1".into(),
+        Code::SqlFunction,
+        "spec.steps[0].query.where",
+    );
+    let measures = "/steps/1/aggregate/measures";
+    finds(
+        measures,
+        "total AS n".into(),
+        Code::SqlFunction,
+        "spec.steps[1].aggregate.measures",
+    );
+    finds(
+        measures,
+        "sum(total)".into(),
+        Code::MeasureName,
+        "spec.steps[1].aggregate.measures",
+    );
+    finds(
+        measures,
+        "sum(total) AS region".into(),
+        Code::DuplicateColumn,
+        "spec.steps[1].aggregate.measures",
+    );
+    finds(
+        measures,
+        "approx_distinct(id) AS n".into(),
+        Code::SqlPlan,
+        "spec.steps[1].aggregate.measures",
+    );
+}
+
+#[test]
+fn a_partition_column_must_exist() {
+    let path = "spec.sinks[0].delta.partitionBy[0]";
+    finds(
+        "/sinks/0/delta/partitionBy/0",
+        "regio".into(),
+        Code::UnknownColumn,
+        path,
+    );
+}
+
+#[test]
+fn the_digest_names_the_meaning_and_not_what_the_operator_alone_uses() {
+    let digest = |spec: &serde_json::Value| judge(spec).unwrap().digest;
+    let (mut suspended, mut changed) = (orders(), orders());
+    suspended["suspend"] = true.into();
+    changed["checkpoint"]["interval"] = "5s".into();
+    assert_eq!(digest(&orders()), digest(&suspended));
+    assert_ne!(digest(&orders()), digest(&changed));
+}

@@ -1,0 +1,394 @@
+//! The graph of one pipeline: raw batches in, rows for sinks, rejects and state changes out. Synchronous.
+//!
+//! [`Dataflow::close`] computes what the epoch would do; only [`Dataflow::commit`] makes it the state that the next epoch
+//! opens on. An epoch that is not decided leaves no trace.
+
+mod flow;
+mod input;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::{BooleanArray, TimestampMicrosecondArray};
+use arrow::record_batch::RecordBatch;
+use datafusion_common::DataFusionError;
+use evp_api::plan::{Late, NodeName, Plan};
+
+use crate::check::{CheckedPlan, StepPlanned};
+use crate::dead_letter::Reject;
+use crate::ledger::Ledger;
+use crate::position::{Micros, SplitId};
+use crate::record::RawBatch;
+use crate::step::aggregate::{self, Aggregate, RestoreError};
+use crate::step::query::Query;
+use crate::watermark::Snapshot;
+use flow::Flow;
+use input::Input;
+
+/// What a sink is handed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SinkBatch {
+    /// Rows to add.
+    Rows(RecordBatch),
+    /// One change per key: at most one a key and epoch, in no order. `delete[i]` removes the key of row i (its other
+    /// columns mean nothing), else row i is upserted.
+    Changes {
+        /// Keys and values.
+        rows: RecordBatch,
+        /// One flag a row.
+        delete: Vec<bool>,
+    },
+}
+
+/// Watermarks of all sources, as the head keeps them.
+pub type WatermarkSnapshots = BTreeMap<NodeName, Snapshot>;
+
+/// Splits of each source that are idle (semantics 8).
+pub type Idle = BTreeMap<NodeName, BTreeSet<SplitId>>;
+
+/// A running dataflow.
+#[derive(Debug)]
+pub struct Dataflow {
+    inputs: BTreeMap<NodeName, Input>,
+    nodes: Vec<Node>,
+    sinks: Vec<SinkEnd>,
+    ledger: Ledger,
+    now: Micros,
+}
+
+/// One step of the graph, after what it reads.
+#[derive(Debug)]
+struct Node {
+    name: NodeName,
+    from: NodeName,
+    source: NodeName,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    Query(Query),
+    Aggregate {
+        aggregate: Box<Aggregate>,
+        late: Late,
+    },
+}
+
+/// Where rows leave the graph.
+#[derive(Debug)]
+struct SinkEnd {
+    name: NodeName,
+    from: NodeName,
+    update: bool,
+    /// Indices of the columns it writes; `None`: all.
+    columns: Option<Vec<usize>>,
+}
+
+/// A rejected record with the source, step or sink that rejected it.
+pub type Rejected = (NodeName, Reject);
+
+/// What a raw batch became.
+#[derive(Debug, Default)]
+pub struct Pushed {
+    /// Rows for sinks.
+    pub sinks: Vec<(NodeName, SinkBatch)>,
+    /// Dead letters; their record indices count in the raw batch.
+    pub rejected: Vec<Rejected>,
+}
+
+/// What an epoch does when it is decided.
+#[derive(Debug)]
+pub struct Closed {
+    /// Rows of windows that close, changes of windows that changed.
+    pub sinks: Vec<(NodeName, SinkBatch)>,
+    /// Watermarks for the head.
+    pub watermarks: WatermarkSnapshots,
+    /// Per source the split that holds its watermark.
+    pub holders: BTreeMap<NodeName, SplitId>,
+    /// State deltas by step; a step without change is absent.
+    pub state: BTreeMap<NodeName, Vec<u8>>,
+    /// Counts of the epoch.
+    pub ledger: Ledger,
+    aggregates: BTreeMap<NodeName, aggregate::Closing>,
+    closings: BTreeMap<NodeName, crate::watermark::Closing>,
+}
+
+/// What a step that keeps state shows.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StateFacts {
+    /// Windows not yet closed.
+    pub open_windows: usize,
+    /// Bytes, about.
+    pub bytes: usize,
+}
+
+impl Dataflow {
+    /// A dataflow without state.
+    pub fn new(checked: &CheckedPlan) -> Result<Self, DataFusionError> {
+        let plan = &checked.plan;
+        let inputs = plan.sources.iter().map(|source| {
+            let meta = checked.meta.get(&source.name).copied().unwrap_or_default();
+            (source.name.clone(), Input::new(source, meta))
+        });
+        let nodes = plan
+            .steps
+            .iter()
+            .zip(&checked.steps)
+            .map(|(step, planned)| {
+                let built = match planned {
+                    StepPlanned::Query(query) => Step::Query(Query::new(query.clone())?),
+                    StepPlanned::Aggregate(planned) => Step::Aggregate {
+                        late: planned.plan.late,
+                        aggregate: Box::new(Aggregate::new(planned.clone())?),
+                    },
+                };
+                Ok(Node {
+                    name: step.name.clone(),
+                    from: step.from.clone(),
+                    source: step.source.clone(),
+                    step: built,
+                })
+            });
+        Ok(Self {
+            inputs: inputs.collect(),
+            nodes: nodes.collect::<Result<_, DataFusionError>>()?,
+            sinks: sink_ends(plan, checked),
+            ledger: Ledger::default(),
+            now: Micros(0),
+        })
+    }
+
+    /// Goes on from a head's watermarks.
+    pub fn restore_watermarks(&mut self, snapshots: &WatermarkSnapshots) {
+        for (name, snapshot) in snapshots {
+            if let Some(input) = self.inputs.get_mut(name) {
+                input.restore(snapshot.clone());
+            }
+        }
+    }
+
+    /// Reads a state file of a step; base first, then deltas in order.
+    pub fn restore_state(&mut self, step: &NodeName, file: &[u8]) -> Result<(), RestoreError> {
+        match self.aggregate_mut(step) {
+            Some(aggregate) => aggregate.restore(file),
+            None => Ok(()),
+        }
+    }
+
+    /// Fingerprints of the steps that keep state.
+    pub fn fingerprints(&self) -> BTreeMap<NodeName, String> {
+        self.aggregates()
+            .map(|(name, aggregate)| (name.clone(), aggregate.fingerprint().to_owned()))
+            .collect()
+    }
+
+    /// The whole decided state of a step, for a base file; `None`: it keeps none.
+    pub fn state_base(&self, step: &NodeName) -> Option<Result<Vec<u8>, DataFusionError>> {
+        self.aggregates()
+            .find(|(name, _)| *name == step)
+            .map(|(_, aggregate)| aggregate.base())
+    }
+
+    /// What the steps that keep state show.
+    pub fn state_facts(&self) -> BTreeMap<NodeName, StateFacts> {
+        let facts = |a: &Aggregate| StateFacts {
+            open_windows: a.open_windows(),
+            bytes: a.state_bytes(),
+        };
+        self.aggregates()
+            .map(|(name, aggregate)| (name.clone(), facts(aggregate)))
+            .collect()
+    }
+
+    fn aggregates(&self) -> impl Iterator<Item = (&NodeName, &Aggregate)> {
+        self.nodes.iter().filter_map(|node| match &node.step {
+            Step::Aggregate { aggregate, .. } => Some((&node.name, aggregate.as_ref())),
+            Step::Query(_) => None,
+        })
+    }
+
+    fn aggregate_mut(&mut self, name: &NodeName) -> Option<&mut Aggregate> {
+        let node = self.nodes.iter_mut().find(|node| &node.name == name)?;
+        match &mut node.step {
+            Step::Aggregate { aggregate, .. } => Some(aggregate),
+            Step::Query(_) => None,
+        }
+    }
+
+    /// Opens an epoch; its time is "now" of semantics 9, 12 and 37.
+    pub fn open(&mut self, now: Micros) -> Result<(), DataFusionError> {
+        self.now = now;
+        self.ledger = Ledger::default();
+        for node in &mut self.nodes {
+            match &mut node.step {
+                Step::Query(query) => query.open(now)?,
+                Step::Aggregate { aggregate, .. } => aggregate.open(now)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A split is known, though nothing of it was read (semantics 4).
+    pub fn register(&mut self, source: &NodeName, split: &SplitId) {
+        if let Some(input) = self.inputs.get_mut(source) {
+            input.register(split);
+        }
+    }
+
+    /// Takes a raw batch of a source through the graph.
+    pub fn push(&mut self, source: &NodeName, raw: &RawBatch) -> Result<Pushed, DataFusionError> {
+        let mut pushed = Pushed::default();
+        let Some(input) = self.inputs.get_mut(source) else {
+            return Ok(pushed);
+        };
+        let (rows, rejects) = input.take_in(
+            raw,
+            self.now,
+            self.ledger.sources.entry(source.clone()).or_default(),
+        )?;
+        pushed
+            .rejected
+            .extend(rejects.into_iter().map(|reject| (source.clone(), reject)));
+        let watermark = input.decided();
+        let mut flow = Flow {
+            graph: self,
+            source,
+            watermark,
+            pushed,
+        };
+        flow.feed(source, rows)?;
+        Ok(flow.pushed)
+    }
+
+    /// Closes the epoch: watermarks, changed windows, closed windows, state deltas, counts. A failed balance is an error.
+    pub fn close(&mut self, idle: &Idle) -> Result<Closed, DataFusionError> {
+        let none = BTreeSet::new();
+        let closings: BTreeMap<_, _> = self
+            .inputs
+            .iter()
+            .filter_map(|(name, input)| {
+                input
+                    .close(idle.get(name).unwrap_or(&none))
+                    .map(|c| (name.clone(), c))
+            })
+            .collect();
+        let mut closed = Closed {
+            sinks: Vec::new(),
+            watermarks: closings
+                .iter()
+                .map(|(name, c)| (name.clone(), c.snapshot.clone()))
+                .collect(),
+            holders: closings
+                .iter()
+                .filter_map(|(name, c)| Some((name.clone(), c.holder.clone()?)))
+                .collect(),
+            state: BTreeMap::new(),
+            ledger: Ledger::default(),
+            aggregates: BTreeMap::new(),
+            closings,
+        };
+        for at in 0..self.nodes.len() {
+            self.close_aggregate(at, &mut closed)?;
+        }
+        closed.ledger = self.ledger.clone();
+        closed.ledger.balance().map_err(|why| {
+            DataFusionError::Internal(format!("the ledger does not balance: {why}"))
+        })?;
+        Ok(closed)
+    }
+
+    fn close_aggregate(&mut self, at: usize, closed: &mut Closed) -> Result<(), DataFusionError> {
+        let node = &mut self.nodes[at];
+        let Step::Aggregate { aggregate, .. } = &mut node.step else {
+            return Ok(());
+        };
+        let watermark = closed
+            .closings
+            .get(&node.source)
+            .and_then(|c| c.snapshot.watermark);
+        let closing = aggregate.close(watermark)?;
+        if let Some(delta) = aggregate.delta(&closing)? {
+            closed.state.insert(node.name.clone(), delta);
+        }
+        let name = node.name.clone();
+        if closing.changed.num_rows() > 0 {
+            self.changes(&name, &closing.changed, None, &mut closed.sinks)?;
+        }
+        if closing.closed.num_rows() > 0 {
+            self.closed_rows(&name, &closing.closed, &mut closed.sinks)?;
+        }
+        closed.aggregates.insert(name, closing);
+        Ok(())
+    }
+
+    /// The epoch was decided.
+    pub fn commit(&mut self, closed: Closed) -> Result<(), DataFusionError> {
+        for (name, closing) in closed.closings {
+            if let Some(input) = self.inputs.get_mut(&name) {
+                input.commit(closing);
+            }
+        }
+        for (name, closing) in closed.aggregates {
+            if let Some(aggregate) = self.aggregate_mut(&name) {
+                aggregate.commit(closing)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The open epoch is forgotten; the next one opens on the last decided state.
+    pub fn abandon(&mut self) -> Result<(), DataFusionError> {
+        self.inputs.values_mut().for_each(Input::abandon);
+        self.nodes
+            .iter_mut()
+            .try_for_each(|node| match &mut node.step {
+                Step::Aggregate { aggregate, .. } => aggregate.abandon(),
+                Step::Query(_) => Ok(()),
+            })
+    }
+}
+
+fn sink_ends(plan: &Plan, checked: &CheckedPlan) -> Vec<SinkEnd> {
+    let end = |sink: &evp_api::plan::SinkPlan| {
+        let above = checked.columns.get(&sink.from)?;
+        let written = checked.sinks.get(&sink.name)?;
+        let columns = (written.fields().len() < above.fields().len()).then(|| {
+            written
+                .fields()
+                .iter()
+                .filter_map(|f| above.index_of(f.name()).ok())
+                .collect()
+        });
+        let update = sink.mode == evp_api::plan::Mode::Update;
+        Some(SinkEnd {
+            name: sink.name.clone(),
+            from: sink.from.clone(),
+            update,
+            columns,
+        })
+    };
+    plan.sinks.iter().filter_map(end).collect()
+}
+
+/// Newest event time of each split in a batch.
+fn newest_by_split(
+    times: &TimestampMicrosecondArray,
+    origin: &[u32],
+    raw: &RawBatch,
+) -> BTreeMap<u32, i64> {
+    let mut newest = BTreeMap::new();
+    for (&t, &record) in times.values().iter().zip(origin) {
+        let seen = newest
+            .entry(raw.records[record as usize].split)
+            .or_insert(t);
+        *seen = t.max(*seen);
+    }
+    newest
+}
+
+/// Flags of rows that a mask refuses.
+fn refused(mask: &BooleanArray) -> Vec<bool> {
+    (0..mask.len()).map(|i| !mask.value(i)).collect()
+}
+
+#[cfg(test)]
+mod tests;
