@@ -9,20 +9,9 @@ use super::digest::Digest;
 use super::identity::{Namespace, SinkIdentity};
 use super::paths::Lane;
 use crate::ledger::Ledger;
-use crate::position::{Epoch, Micros, Positions, SplitId};
+use crate::position::{Epoch, Micros, Positions};
 
-/// Watermarks of all sources.
-pub type WatermarkSnapshots = BTreeMap<NodeName, WatermarkSnapshot>;
-
-/// A source's watermark as an epoch leaves it.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct WatermarkSnapshot {
-    /// The promise; `None`: nothing is promised yet.
-    pub watermark: Option<Micros>,
-    /// What each split has reached; `None`: nothing yet.
-    pub splits: BTreeMap<SplitId, Option<Micros>>,
-}
+pub use crate::dataflow::WatermarkSnapshots;
 
 /// One decided epoch, complete in itself.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
