@@ -3,6 +3,7 @@
 pub mod checkpointer;
 pub mod cli;
 pub mod clock;
+pub mod generate;
 pub mod secrets;
 pub mod sink;
 pub mod source;

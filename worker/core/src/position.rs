@@ -54,6 +54,9 @@ pub struct SplitPosition {
     /// Kafka: leader epoch of the last record read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader_epoch: Option<i32>,
+    /// Generator: when its event 0 was due, from which all its events follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Micros>,
 }
 
 /// Positions of one source's splits.

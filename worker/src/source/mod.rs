@@ -1,5 +1,7 @@
 //! Where records come from: the trait, and the one match that opens a source.
 
+pub mod generator;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
