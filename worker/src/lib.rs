@@ -4,6 +4,7 @@ pub mod checkpointer;
 pub mod cli;
 pub mod clock;
 pub mod generate;
+pub mod kafka;
 pub mod secrets;
 pub mod sink;
 pub mod source;

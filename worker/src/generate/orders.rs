@@ -214,10 +214,8 @@ impl Orders {
     fn new_key(&self, index: u64) -> String {
         let mut draw = self.draw(index, Purpose::Identity);
         loop {
-            let (high, low) = (draw.next(), draw.next());
-            let key = uuid::Builder::from_u64_pair(high, low)
-                .with_version(uuid::Version::Random)
-                .with_variant(uuid::Variant::RFC4122)
+            let bytes = (u128::from(draw.next()) << 64) | u128::from(draw.next());
+            let key = uuid::Builder::from_random_bytes(bytes.to_be_bytes())
                 .into_uuid()
                 .to_string();
             if !self.must_avoid(index, &key) {

@@ -1,6 +1,7 @@
 //! Where records come from: the trait, and the one match that opens a source.
 
 pub mod generator;
+pub mod kafka;
 
 use std::time::Duration;
 
@@ -42,7 +43,8 @@ pub struct Budget {
 /// What can go wrong with a source.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The world may heal: broker down, metadata not there yet. Retried; nothing is lost.
+    /// The world may heal: broker down, topic not there yet, access denied (credentials are read again). Retried; nothing
+    /// is lost.
     #[error("{reason}: {message}")]
     Unavailable {
         /// Reason of the condition, such as `SourceUnreachable`.
@@ -50,7 +52,7 @@ pub enum SourceError {
         /// What, where, what to do.
         message: String,
     },
-    /// A person must act: topic recreated, positions below the log's start, access denied.
+    /// A person must act: topic replaced, records deleted before they were read.
     #[error("{reason}: {message}")]
     Stop {
         /// Reason of the condition, such as `TopicRecreated`.
