@@ -25,8 +25,8 @@ use evp_api::plan::DeadLetterFormat;
 use futures::StreamExt;
 use object_store::ObjectStore;
 
+use crate::sink::dead_letters::{dead_letter_schema, json_lines_schema};
 use crate::sink::delta::Target;
-use crate::sink::files::{dead_letter_schema, json_lines_schema};
 
 /// Rows that are printed; a person reads no more, and a table must be held to be laid out.
 const MOST_ROWS: usize = 10_000;

@@ -1,5 +1,6 @@
 //! Where rows go: the trait, and the one match that opens a sink.
 
+pub mod dead_letters;
 pub mod delta;
 pub mod files;
 pub mod parquet_writer;

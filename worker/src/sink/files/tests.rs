@@ -1,0 +1,174 @@
+//! Laws of [`DeadLetterSink`], read back through `evp query`.
+
+use std::sync::Arc;
+
+use evp_api::plan::NodeName;
+use evp_core::dead_letter::{DeadLetter, RejectCode};
+use evp_core::position::{Micros, Position, SplitId};
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, PutPayload};
+use url::Url;
+
+use super::*;
+use crate::cli::query::{Output, Written, ask, open_tables, print};
+use crate::sink::dead_letters::dead_letter_batch;
+
+fn target() -> Target {
+    Target {
+        store: Arc::new(InMemory::new()),
+        prefix: Path::from("lake/dead"),
+        url: Url::parse("memory:///lake/dead").unwrap(),
+    }
+}
+
+fn sink(target: &Target, format: DeadLetterFormat) -> DeadLetterSink {
+    DeadLetterSink::new(DeadLetterSettings {
+        identity: SinkIdentity("0123456789abcdef".to_owned()),
+        incarnation: "fedcba9876543210".to_owned(),
+        lane: "0".to_owned(),
+        target: target.clone(),
+        format,
+        nonce: "n".to_owned(),
+    })
+}
+
+fn letter(position: i64) -> DeadLetter {
+    DeadLetter {
+        raw: (position > 0).then(|| b"{\xff".to_vec()),
+        source: NodeName::new("orders").unwrap(),
+        split: SplitId::partition(2),
+        position: Position(position),
+        step: NodeName::new("orders").unwrap(),
+        code: RejectCode::Malformed,
+        message: "no JSON".to_owned(),
+        field: None,
+        epoch: Epoch(7),
+        time: Micros(1_767_225_600_000_001),
+    }
+}
+
+async fn decide(sink: &mut DeadLetterSink, epoch: u64, letters: &[DeadLetter]) -> Intent {
+    sink.stage(SinkBatch::Rows(dead_letter_batch(letters)))
+        .await
+        .unwrap();
+    Intent {
+        sink: SinkIdentity("0123456789abcdef".to_owned()),
+        epoch: Epoch(epoch),
+        prev: epoch.checked_sub(1).map(Epoch),
+        body: sink.seal(Epoch(epoch)).await.unwrap().unwrap(),
+    }
+}
+
+async fn objects(target: &Target) -> Vec<String> {
+    let found: Vec<_> = target
+        .store
+        .list(Some(&target.prefix))
+        .try_collect()
+        .await
+        .unwrap();
+    let mut names: Vec<_> = found.into_iter().map(|o| o.location.to_string()).collect();
+    names.sort();
+    names
+}
+
+async fn read(target: &Target, format: DeadLetterFormat) -> String {
+    let written = Written {
+        tables: Vec::new(),
+        dead_letters: Some((target.clone(), format)),
+    };
+    let tables = open_tables(&written).await.unwrap();
+    let sql =
+        "SELECT raw, split, position, code, field, epoch, time FROM dead_letters ORDER BY position";
+    let (rows, _) = ask(&tables.session, sql).await.unwrap();
+    let mut text = Vec::new();
+    print(&mut text, &rows, Output::Json).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_read_back_as_they_were() {
+    let check = async |format, raw: &str| {
+        let target = target();
+        let mut sink = sink(&target, format);
+        assert_eq!(read(&target, format).await, "[]\n");
+        let intent = decide(&mut sink, 1, &[letter(0), letter(5)]).await;
+        assert_eq!(read(&target, format).await, "[]\n");
+        sink.roll_forward(&intent).await.unwrap();
+        let row = |raw: &str, position| {
+            format!(
+                r#"{{{raw}"split":"2","position":{position},"code":"Malformed","epoch":7,"time":"2026-01-01T00:00:00.000001Z"}}"#
+            )
+        };
+        let raw = format!(r#""raw":"{raw}","#);
+        assert_eq!(
+            read(&target, format).await,
+            format!("[{},{}]\n", row("", 0), row(&raw, 5))
+        );
+    };
+    check(DeadLetterFormat::Parquet, "7bff").await;
+    check(DeadLetterFormat::JsonLines, "e/8=").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn applying_again_changes_nothing_wherever_it_stopped() {
+    let target = target();
+    let mut sink = sink(&target, DeadLetterFormat::JsonLines);
+    let intent = decide(&mut sink, 3, &[letter(1)]).await;
+    let staged = "lake/dead/_staging/01234567/n-0.jsonl";
+    let file = "lake/dead/01234567-fedcba98-0-3-0.jsonl";
+    let marker = "lake/dead/_commits/01234567-fedcba98-0-3.json";
+    assert_eq!(objects(&target).await, [staged]);
+    assert_eq!(sink.probe(&intent).await.unwrap(), None);
+    let done = [file, marker];
+    for _ in 0..2 {
+        sink.roll_forward(&intent).await.unwrap();
+        assert_eq!(objects(&target).await, done);
+    }
+    // Stopped after the copies, the marker not yet written, the staged file gone.
+    target.store.delete(&Path::from(marker)).await.unwrap();
+    sink.roll_forward(&intent).await.unwrap();
+    assert_eq!(objects(&target).await, done);
+    assert_eq!(sink.probe(&intent).await.unwrap(), Some(Epoch(3)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_staged_file_that_is_gone_or_cut_stops() {
+    let target = target();
+    let mut sink = sink(&target, DeadLetterFormat::Parquet);
+    let intent = decide(&mut sink, 1, &[letter(1)]).await;
+    let staged = Path::from("lake/dead/_staging/01234567/n-0.parquet");
+    for cut in [Some("x"), None] {
+        match cut {
+            Some(text) => target
+                .store
+                .put(&staged, PutPayload::from(text))
+                .await
+                .map(drop)
+                .unwrap(),
+            None => {
+                target.store.delete(&staged).await.unwrap();
+                target
+                    .store
+                    .delete(&Path::from("lake/dead/01234567-fedcba98-0-1-0.parquet"))
+                    .await
+                    .unwrap();
+            }
+        }
+        let error = sink.roll_forward(&intent).await.unwrap_err();
+        assert!(
+            error.to_string().starts_with(reason::STAGED_FILE_MISSING),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_epoch_before_is_found_by_its_marker() {
+    let target = target();
+    let mut sink = sink(&target, DeadLetterFormat::Parquet);
+    let first = decide(&mut sink, 1, &[letter(1)]).await;
+    sink.roll_forward(&first).await.unwrap();
+    let second = decide(&mut sink, 2, &[letter(2)]).await;
+    assert_eq!(sink.probe(&second).await.unwrap(), Some(Epoch(1)));
+}
