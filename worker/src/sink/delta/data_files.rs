@@ -58,6 +58,8 @@ pub(super) struct DataFiles {
     /// Most recently used last.
     open: VecDeque<(PartitionValues, String, FileWriter)>,
     done: Vec<AddFile>,
+    /// [`TARGET_BYTES`], but in tests.
+    pub(super) target_bytes: u64,
 }
 
 impl DataFiles {
@@ -79,6 +81,7 @@ impl DataFiles {
             clock,
             open: VecDeque::new(),
             done: Vec::new(),
+            target_bytes: TARGET_BYTES,
         }
     }
 
@@ -104,7 +107,7 @@ impl DataFiles {
         };
         let written = file.write(rows).await;
         written.map_err(|e| self.failed(&e))?;
-        if file.bytes() >= TARGET_BYTES {
+        if file.bytes() >= self.target_bytes {
             return self.finish_one(values, name, file).await;
         }
         self.open.push_back((values, name, file));

@@ -2,6 +2,7 @@
 
 mod append;
 mod faults;
+mod files;
 mod upsert;
 
 use std::sync::Arc;

@@ -8,7 +8,11 @@ use evp_api::reason as reasons;
 use super::faults::Fault;
 use super::*;
 
-async fn change(sink: &mut DeltaUpsert, epoch: u64, changes: &[(i64, Option<&str>, bool)]) -> u64 {
+pub(super) async fn change(
+    sink: &mut DeltaUpsert,
+    epoch: u64,
+    changes: &[(i64, Option<&str>, bool)],
+) -> u64 {
     let rows: Vec<_> = changes.iter().map(|(id, name, _)| (*id, *name)).collect();
     let delete = changes.iter().map(|c| c.2).collect();
     let staged = SinkBatch::Changes {
