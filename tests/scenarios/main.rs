@@ -1,1 +1,3 @@
-fn main() {}
+//! Whole-system tests, by level.
+
+mod parts;

@@ -74,8 +74,9 @@ impl DeltaAppend {
         })
     }
 
-    /// [`Sink::apply`], without asking for the permit.
-    pub(super) async fn roll_forward(&mut self, intent: &Intent) -> Result<Applied, SinkError> {
+    /// [`Sink::apply`] for tests against a real store, where no head decides.
+    #[doc(hidden)]
+    pub async fn roll_forward(&mut self, intent: &Intent) -> Result<Applied, SinkError> {
         let body = serde_json::from_value(intent.body.clone());
         let body: Body = body.map_err(|e| {
             self.settings

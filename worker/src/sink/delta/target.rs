@@ -94,22 +94,19 @@ impl Target {
     }
 }
 
-/// Does the store refuse us? Then waiting helps only once a person has acted.
+/// Does the store refuse us? Then waiting helps only once a person has acted. Lists, and whatever Delta's kernel asks, tell
+/// it in words only.
 fn is_denied(error: &(dyn Error + 'static)) -> bool {
+    use object_store::Error::{PermissionDenied, Unauthenticated};
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<object_store::Error>()
-            && matches!(
-                error,
-                object_store::Error::PermissionDenied { .. }
-                    | object_store::Error::Unauthenticated { .. }
-            )
-        {
+        if let Some(PermissionDenied { .. } | Unauthenticated { .. }) = error.downcast_ref() {
             return true;
         }
         next = error.source();
     }
-    false
+    let text = Causes(error).to_string();
+    text.contains("403 Forbidden") || text.contains("401 Unauthorized")
 }
 
 /// An error with its sources.

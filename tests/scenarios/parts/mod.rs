@@ -1,0 +1,3 @@
+//! Every source and sink against the real service.
+
+mod delta;
