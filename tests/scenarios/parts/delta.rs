@@ -10,6 +10,7 @@ use evp_core::dataflow::SinkBatch;
 use evp_core::dead_letter::{DeadLetter, RejectCode};
 use evp_core::position::{Epoch, Micros, Position, SplitId};
 use evp_core::protocol::head::{Intent, SinkIdentity};
+use evp_core::protocol::paths::Lane;
 use evp_worker::cli::query::{Written, ask, open_tables};
 use evp_worker::clock::SystemClock;
 use evp_worker::sink::dead_letters::dead_letter_batch;
@@ -70,7 +71,8 @@ fn settings(target: &Target, app: &str, nonce: &str) -> DeltaSettings {
 async fn upsert(target: &Target, app: &str, nonce: &str) -> DeltaUpsert {
     let outbox = Outbox {
         store: Arc::clone(&target.store),
-        prefix: Path::from(format!("{}-checkpoint/0/outbox", target.prefix)),
+        checkpoint: Path::from(format!("{}-checkpoint", target.prefix)),
+        lane: Lane::default(),
     };
     DeltaUpsert::open(settings(target, app, nonce), vec!["id".to_owned()], outbox)
         .await
@@ -272,7 +274,7 @@ async fn dead_letters_are_copied_once() {
     let mut sink = DeadLetterSink::new(DeadLetterSettings {
         identity: SinkIdentity("d".repeat(16)),
         incarnation: "i".repeat(32),
-        lane: "0".to_owned(),
+        lane: Lane::default(),
         target: target.clone(),
         format: DeadLetterFormat::Parquet,
         nonce: "n".to_owned(),

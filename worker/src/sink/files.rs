@@ -13,6 +13,7 @@ use evp_api::reason;
 use evp_core::dataflow::SinkBatch;
 use evp_core::position::Epoch;
 use evp_core::protocol::head::{Intent, SinkIdentity};
+use evp_core::protocol::paths::Lane;
 use object_store::ObjectStoreExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
@@ -21,7 +22,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
 use super::dead_letters::{dead_letter_schema, json_lines};
-use super::delta::{Target, id8};
+use super::delta::Target;
 use super::parquet_writer::{Encode, FileWriter};
 use crate::checkpointer::CommitPermit;
 use crate::sink::{Applied, Sink, SinkError};
@@ -37,7 +38,7 @@ pub struct DeadLetterSettings {
     /// Incarnation of the checkpoint, hex.
     pub incarnation: String,
     /// Lane.
-    pub lane: String,
+    pub lane: Lane,
     /// The folder.
     pub target: Target,
     /// File format.
@@ -99,7 +100,7 @@ impl DeadLetterSink {
             ..
         } = &self.settings;
         let incarnation = incarnation.get(..8).unwrap_or(incarnation);
-        format!("{}-{incarnation}-{lane}", id8(identity))
+        format!("{}-{incarnation}-{lane}", identity.id8())
     }
 
     fn suffix(&self) -> &'static str {
@@ -124,7 +125,7 @@ impl DeadLetterSink {
         } = &self.settings;
         let name = format!(
             "_staging/{}/{nonce}-{}.{}",
-            id8(identity),
+            identity.id8(),
             self.count,
             self.suffix()
         );

@@ -9,13 +9,13 @@ use async_trait::async_trait;
 use evp_api::reason;
 use evp_core::dataflow::SinkBatch;
 use evp_core::position::Epoch;
+use evp_core::protocol::digest::Digest;
 use evp_core::protocol::head::Intent;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::actions::{AddFile, Commit, CommitInfo};
 use super::apply::{Attempt, Rolling};
@@ -204,21 +204,16 @@ async fn head(target: &Target, location: Path, size: u64) -> Result<(), SinkErro
     }
 }
 
-/// A UUID for a table that this sink creates: the same whenever it is tried again.
+/// A UUID (RFC 9562, version 8) for a table that this sink creates: the same whenever it is tried again.
 pub(super) fn table_id(app: &str) -> String {
-    use std::fmt::Write;
-    let digest = Sha256::digest(format!("table {app}"));
-    let mut id = String::new();
-    for (i, byte) in digest.iter().take(16).enumerate() {
-        // RFC 9562, version 8 (custom) and its variant.
-        let byte = match i {
-            6 => byte & 0x0f | 0x80,
-            8 => byte & 0x3f | 0x80,
-            _ => *byte,
-        };
-        let dash = if matches!(i, 4 | 6 | 8 | 10) { "-" } else { "" };
-        // Writing to a String cannot fail.
-        let _ = write!(id, "{dash}{byte:02x}");
-    }
-    id
+    let hex = Digest::of(format!("table {app}").as_bytes()).0;
+    let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default();
+    format!(
+        "{}-{}-8{}-8{}-{}",
+        part(0..8),
+        part(8..12),
+        part(12..15),
+        part(15..18),
+        part(18..30)
+    )
 }

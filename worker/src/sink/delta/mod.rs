@@ -77,13 +77,8 @@ impl DeltaSettings {
 
     fn names(&self) -> Names {
         Names {
-            stem: format!("{}-{}", id8(&self.identity), self.nonce),
+            stem: format!("{}-{}", self.identity.id8(), self.nonce),
             next: 0,
         }
     }
-}
-
-/// The file tag: the first 8 characters of a sink's identity.
-pub(crate) fn id8(identity: &SinkIdentity) -> &str {
-    identity.0.get(..8).unwrap_or(&identity.0)
 }

@@ -13,10 +13,11 @@ use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 use arrow::row::{RowConverter, SortField};
 use evp_api::reason;
+use evp_core::protocol::digest::Digest;
+use evp_core::protocol::paths::Lane;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::target::Target;
 use crate::sink::SinkError;
@@ -27,23 +28,25 @@ const MOST_BYTES: usize = 64 << 20;
 /// The column that says which rows are deletes. Its name holds a character that table columns cannot have.
 const DELETE: &str = "delete?;";
 
-/// Where a sink's outbox objects go: `<checkpoint>/<lane>/outbox`.
+/// Where a sink's outbox objects go.
 #[derive(Clone, Debug)]
 pub struct Outbox {
     /// Store whose root is the bucket, or `/`.
     pub store: Arc<dyn ObjectStore>,
-    /// Folder.
-    pub prefix: Path,
+    /// Folder of the checkpoint.
+    pub checkpoint: Path,
+    /// The lane.
+    pub lane: Lane,
 }
 
 /// An object in the outbox, as the intent names it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Stored {
+    /// In the lane's outbox.
     name: String,
     length: u64,
-    /// SHA-256, hex.
-    digest: String,
+    digest: Digest,
 }
 
 /// One change a key.
@@ -176,6 +179,10 @@ impl ChangeSet {
 }
 
 impl Outbox {
+    fn location(&self, name: &str) -> Result<Path, object_store::path::Error> {
+        Path::parse(format!("{}/{}", self.checkpoint, self.lane.outbox(name)))
+    }
+
     /// Makes changes durable under a name that nobody else uses.
     pub(super) async fn put(
         &self,
@@ -185,11 +192,12 @@ impl Outbox {
     ) -> Result<Stored, SinkError> {
         let bytes =
             encode(rows).map_err(|e| target.unavailable("changes cannot be encoded", &e))?;
-        let location = self.prefix.clone().join(name);
+        let location = self.location(name);
+        let location = location.map_err(|e| target.unavailable("the outbox", &e))?;
         let stored = Stored {
-            name: location.to_string(),
+            name: name.to_owned(),
             length: bytes.len() as u64,
-            digest: digest(&bytes),
+            digest: Digest::of(&bytes),
         };
         let put = self.store.put(&location, bytes.into()).await;
         put.map_err(|e| target.unavailable("changes cannot be put into the outbox", &e))?;
@@ -207,7 +215,9 @@ impl Outbox {
                 ),
             )
         };
-        let location = Path::parse(&stored.name).map_err(|e| damaged(&e.to_string()))?;
+        let location = self
+            .location(&stored.name)
+            .map_err(|e| damaged(&e.to_string()))?;
         let bytes = match self.store.get(&location).await {
             Ok(found) => found
                 .bytes()
@@ -216,22 +226,11 @@ impl Outbox {
             Err(object_store::Error::NotFound { .. }) => return Err(damaged("is gone")),
             Err(e) => return Err(target.unavailable("the outbox", &e)),
         };
-        if bytes.len() as u64 != stored.length || digest(&bytes) != stored.digest {
+        if bytes.len() as u64 != stored.length || Digest::of(&bytes) != stored.digest {
             return Err(damaged("is not what was written"));
         }
         decode(&bytes).map_err(|e| damaged(&format!("cannot be read: {e}")))
     }
-}
-
-fn digest(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    Sha256::digest(bytes)
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }
 
 fn encode(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {

@@ -11,6 +11,7 @@ use evp_api::reason;
 use evp_core::dataflow::SinkBatch;
 use evp_core::position::Epoch;
 use evp_core::protocol::head::Intent;
+use evp_core::protocol::paths::unique;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -152,7 +153,8 @@ impl Sink for DeltaUpsert {
         else {
             return Ok(None);
         };
-        let name = format!("{epoch}-{}.arrow", self.names.reserve().stem);
+        let nonce = self.names.reserve().stem;
+        let name = unique(epoch, &format!("{nonce}.arrow"));
         let outbox = self.outbox.put(target, &name, &rows).await?;
         let changes = rows.num_rows();
         Ok(Some(json!(Body { outbox, changes })))

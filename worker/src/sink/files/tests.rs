@@ -26,7 +26,7 @@ fn sink(target: &Target, format: DeadLetterFormat) -> DeadLetterSink {
     DeadLetterSink::new(DeadLetterSettings {
         identity: SinkIdentity("0123456789abcdef".to_owned()),
         incarnation: "fedcba9876543210".to_owned(),
-        lane: "0".to_owned(),
+        lane: Lane::default(),
         target: target.clone(),
         format,
         nonce: "n".to_owned(),

@@ -173,7 +173,7 @@ async fn a_large_table_is_merged_through_its_bloom_filters() {
     let absent: Vec<_> = (0..20u64)
         .map(|i| (mix(i + (1 << 41)), None, true))
         .collect();
-    super::upsert::change(&mut sink, 3, &absent).await;
+    upsert::change(&mut sink, 3, &absent).await;
     assert_eq!(
         world.faults.data_files(),
         before,

@@ -15,6 +15,7 @@ use deltalake::DeltaTable;
 use evp_core::dataflow::SinkBatch;
 use evp_core::position::{Epoch, Micros};
 use evp_core::protocol::head::{Intent, SinkIdentity};
+use evp_core::protocol::paths::Lane;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -85,7 +86,8 @@ impl World {
     async fn upsert(&self, nonce: &str) -> DeltaUpsert {
         let outbox = Outbox {
             store: Arc::clone(&self.target.store),
-            prefix: Path::from("lake/checkpoint/0/outbox"),
+            checkpoint: Path::from("lake/checkpoint"),
+            lane: Lane::default(),
         };
         let keys = vec!["id".to_owned()];
         DeltaUpsert::open(self.settings(schema(), nonce), keys, outbox)

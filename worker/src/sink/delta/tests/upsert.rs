@@ -204,7 +204,10 @@ async fn a_damaged_outbox_object_stops() {
     let world = World::new();
     let mut sink = world.upsert("a").await;
     let first = sink.decide(1, None, &[(1, Some("a"))]).await;
-    let name = Path::from(first.body["outbox"]["name"].as_str().unwrap());
+    let name = Path::from(format!(
+        "lake/checkpoint/0/outbox/{}",
+        first.body["outbox"]["name"].as_str().unwrap()
+    ));
     world.target.store.put(&name, "x".into()).await.unwrap();
     assert_eq!(
         reason(&sink.roll(&first).await.unwrap_err()),
