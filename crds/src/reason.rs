@@ -112,6 +112,8 @@ reasons! {
     UNDONE_INTENT_OF_REMOVED_SINK = "UndoneIntentOfRemovedSink";
     /// A record cannot be processed and there is no `deadLetter` to route it to.
     RECORD_REFUSED = "RecordRefused";
+    /// An epoch could not be computed; it is tried again from the last checkpoint.
+    EPOCH_FAILED = "EpochFailed";
     /// The state does not fit into the worker's memory.
     STATE_TOO_LARGE = "StateTooLarge";
 }

@@ -22,6 +22,9 @@ pub use crate::source::{OnDataLoss, SaslMechanism, Template};
 pub use crate::step::Late;
 pub use crate::storage::DeadLetterFormat;
 
+/// Name of the dead letters' own sink in checkpoints, logs and metrics; no node of a manifest may have it.
+pub const DEAD_LETTERS: &str = "dead-letters";
+
 /// Name of a source, step or sink: a DNS label, unique among all nodes of the pipeline.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Findings;
 use crate::pipeline::EventPipelineSpec;
-use crate::plan::{Code, NodeName, Violation};
+use crate::plan::{Code, DEAD_LETTERS, NodeName, Violation};
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,7 +19,8 @@ pub(super) fn names<'a>(
     findings: &mut Findings,
 ) -> BTreeMap<&'a str, Node> {
     let mut nodes = BTreeMap::new();
-    let mut seen = BTreeSet::new();
+    let reserved = DEAD_LETTERS.to_owned();
+    let mut seen = BTreeSet::from([&reserved]);
     let sources = spec
         .sources
         .iter()
@@ -37,7 +38,7 @@ pub(super) fn names<'a>(
         .map(|(i, s)| ("sinks", i, &s.name, None));
     for (list, i, name, node) in sources.chain(steps).chain(sinks) {
         findings.require(seen.insert(name), || {
-            let message = format!("`{name}` is the name of another source, step or sink");
+            let message = format!("`{name}` is the name of another source, step or sink, or reserved");
             Violation::new(
                 Code::DuplicateName,
                 format!("spec.{list}[{i}].name"),

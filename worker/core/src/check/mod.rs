@@ -8,18 +8,12 @@ use std::collections::BTreeMap;
 use arrow::datatypes::SchemaRef;
 use evp_api::EventPipelineSpec;
 use evp_api::plan::{NodeName, Plan, StepKind, Violation, digest_input};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 pub use node::{AggregatePlanned, Measure, MeasureKind, QueryPlanned, StepPlanned};
 
 use crate::decode::{MetaColumns, row_schema};
+use crate::protocol::digest::Digest;
 use crate::sql;
-
-/// Names a plan: the digest of what decides its meaning.
-#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(transparent)]
-pub struct PlanDigest(pub String);
 
 /// A pipeline whose SQL is planned: everything that can be judged without the world.
 #[derive(Clone, Debug)]
@@ -27,7 +21,7 @@ pub struct CheckedPlan {
     /// The plan.
     pub plan: Plan,
     /// Its name.
-    pub digest: PlanDigest,
+    pub digest: Digest,
     /// `_meta` columns that each source must provide.
     pub meta: BTreeMap<NodeName, MetaColumns>,
     /// Planned steps, in the order of [`Plan::steps`].
@@ -84,20 +78,8 @@ pub fn check(spec: &EventPipelineSpec) -> Result<CheckedPlan, Vec<Violation>> {
     })
 }
 
-fn digest(spec: &EventPipelineSpec) -> PlanDigest {
-    let canonical = digest_input(spec).to_string();
-    PlanDigest(hex(&Sha256::digest(canonical.as_bytes())))
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+fn digest(spec: &EventPipelineSpec) -> Digest {
+    Digest::of(digest_input(spec).to_string().as_bytes())
 }
 
 /// What the texts below each source name of `_meta`.

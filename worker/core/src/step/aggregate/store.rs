@@ -10,11 +10,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use datafusion_common::DataFusionError;
 use hashbrown::{HashMap, HashSet};
-use sha2::{Digest, Sha256};
 
 use super::groups::{Groups, key_converter};
 use super::measures::{Measures, Partial, split_distinct_key};
-use crate::check::{AggregatePlanned, hex};
+use crate::check::AggregatePlanned;
+use crate::protocol::digest::Digest;
 use crate::state::{self, Section};
 
 /// A state file that does not fit.
@@ -447,5 +447,5 @@ fn fingerprint(
         measures.meaning(),
         typed(states),
     );
-    hex(&Sha256::digest(text.as_bytes())[..16])
+    Digest::of(text.as_bytes()).0
 }
