@@ -3,6 +3,8 @@
 //! Owns the whole surface of the manifest, one concept a file, and the words of the status. Depends on nothing of
 //! ours and does no I/O. Below [`plan::Plan::parse`] nobody sees the raw spec.
 
+#[cfg(feature = "kube")]
+pub mod crd;
 pub mod pipeline;
 pub mod plan;
 pub mod progress;

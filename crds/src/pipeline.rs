@@ -17,6 +17,21 @@ pub const KIND: &str = "EventPipeline";
 
 /// Where events come from, what happens to them, where they go.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[cfg_attr(feature = "kube", derive(kube::CustomResource))]
+#[cfg_attr(
+    feature = "kube",
+    kube(
+        group = "eventpipeline.dev",
+        version = "v1alpha1",
+        kind = "EventPipeline",
+        shortname = "evp",
+        category = "eventpipeline",
+        namespaced,
+        status = "crate::status::EventPipelineStatus",
+        derive = "PartialEq",
+        doc = "Where events come from, what happens to them, where they go."
+    )
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EventPipelineSpec {
     /// Commit, stop reading, scale to zero, keep the state.

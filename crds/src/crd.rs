@@ -1,0 +1,263 @@
+//! The CustomResourceDefinition: the types' schema, and what no Rust type can say about it.
+//!
+//! Owns CEL rules, list types, patterns and columns. [`crate::plan::Plan::parse`] judges the same and more, with better
+//! words; what is here is refused by the API server before anything is stored.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+use serde_json::{Value, json};
+
+use crate::pipeline::EventPipeline;
+
+/// A duration (GEP-2257).
+const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+/// A DNS label.
+const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+/// Fields that hold a duration.
+const DURATIONS: &[&str] = &[
+    "spec.checkpoint.interval",
+    "spec.objectives.freshness",
+    "spec.sources[].watermark.allowedLateness",
+    "spec.sources[].watermark.delay",
+    "spec.sources[].watermark.idleTimeout",
+    "spec.sources[].watermark.maxFuture",
+    "spec.steps[].aggregate.window.tumbling.size",
+];
+
+/// Fields that hold a DNS label.
+const LABELS: &[&str] = &[
+    "spec.sources[].name",
+    "spec.steps[].name",
+    "spec.steps[].from",
+    "spec.sinks[].name",
+    "spec.sinks[].from",
+];
+
+/// Fields that hold an instant.
+const INSTANTS: &[&str] = &[
+    "status.watermark",
+    "status.committedTime",
+    "status.sources[].watermark",
+    "status.conditions[].lastTransitionTime",
+];
+
+/// Lists of named objects: path, key, longest (where the type does not say).
+const MAPS: &[(&str, &str, Option<u32>)] = &[
+    ("spec.sources", "name", None),
+    ("spec.sources[].schema.fields", "name", None),
+    ("spec.sources[].kafka.startOffsets", "partition", None),
+    ("spec.steps", "name", None),
+    ("spec.sinks", "name", None),
+    ("status.sources", "name", Some(16)),
+    ("status.steps", "name", Some(64)),
+    ("status.sinks", "name", Some(32)),
+    ("status.conditions", "type", Some(6)),
+];
+
+/// CEL rules: path, rule, message.
+const RULES: &[(&str, &str, &str)] = &[
+    (
+        "spec",
+        "self.sinks.all(k, self.sources.exists(s, s.name == k.from) || self.steps.exists(s, s.name == k.from))",
+        "`from` of every sink must name a source or a step",
+    ),
+    (
+        "spec",
+        "self.steps.all(t, t.from != t.name && (self.sources.exists(s, s.name == t.from) || self.steps.exists(s, s.name == t.from)))",
+        "`from` of every step must name a source or another step",
+    ),
+    (
+        "spec",
+        "self.steps.all(t, !self.sources.exists(s, s.name == t.name)) && self.sinks.all(k, !self.sources.exists(s, s.name == k.name) && !self.steps.exists(s, s.name == k.name))",
+        "`name` must be given once among sources, steps and sinks",
+    ),
+    (
+        "spec.checkpoint.path",
+        "self == oldSelf",
+        "must not change: `checkpoint.path` is immutable, for it is the identity of the state; delete the pipeline and apply it with another path and other tables",
+    ),
+    (
+        "spec.objectStore",
+        "has(self.s3)",
+        "must have exactly one kind: `s3`",
+    ),
+    (
+        "spec.objectStore.s3",
+        "has(self.accessKeyId) == has(self.secretAccessKey)",
+        "`accessKeyId` and `secretAccessKey` must be given together",
+    ),
+    (
+        "spec.deadLetter",
+        "has(self.files)",
+        "must have exactly one kind: `files`",
+    ),
+    (
+        "spec.sources[]",
+        "[has(self.kafka), has(self.generator)].exists_one(given, given)",
+        "must have exactly one kind: `kafka` or `generator`",
+    ),
+    (
+        "spec.sources[].kafka",
+        "has(self.startTime) == (self.startFrom == 'Time')",
+        "`startTime` must be given with `startFrom: Time` and only then",
+    ),
+    (
+        "spec.sources[].kafka",
+        "has(self.startOffsets) == (self.startFrom == 'Offsets')",
+        "`startOffsets` must be given with `startFrom: Offsets` and only then",
+    ),
+    (
+        "spec.sources[].kafka.tls",
+        "has(self.cert) == has(self.key)",
+        "`cert` and `key` must be given together",
+    ),
+    (
+        "spec.steps[]",
+        "[has(self.query), has(self.aggregate)].exists_one(given, given)",
+        "must have exactly one kind: `query` or `aggregate`",
+    ),
+    (
+        "spec.steps[].query",
+        "has(self.select) || has(self.where)",
+        "must have `select` or `where`",
+    ),
+    (
+        "spec.steps[].aggregate.window",
+        "has(self.tumbling)",
+        "must have exactly one kind: `tumbling`",
+    ),
+    (
+        "spec.sinks[]",
+        "[has(self.delta), has(self.stdout)].exists_one(given, given)",
+        "must have exactly one kind: `delta` or `stdout`",
+    ),
+];
+
+/// Columns of `kubectl get`: name, type, path, in `-o wide` only.
+const COLUMNS: &[(&str, &str, &str, bool)] = &[
+    (
+        "Ready",
+        "string",
+        ".status.conditions[?(@.type==\"Ready\")].status",
+        false,
+    ),
+    (
+        "OnTime",
+        "string",
+        ".status.conditions[?(@.type==\"OnTime\")].status",
+        false,
+    ),
+    (
+        "Clean",
+        "string",
+        ".status.conditions[?(@.type==\"Clean\")].status",
+        false,
+    ),
+    ("Lag", "integer", ".status.lagRecords", false),
+    ("Watermark", "date", ".status.watermark", false),
+    ("Committed", "date", ".status.committedTime", false),
+    ("Workers", "integer", ".status.workers.replicas", false),
+    ("Age", "date", ".metadata.creationTimestamp", false),
+    ("Sources", "integer", ".status.summary.sources", true),
+    ("Sinks", "integer", ".status.summary.sinks", true),
+    ("State", "string", ".status.summary.state", true),
+    ("Message", "string", ".status.summary.message", true),
+];
+
+/// The CustomResourceDefinition of `EventPipeline`.
+pub fn event_pipeline() -> Result<CustomResourceDefinition, serde_json::Error> {
+    let mut crd = serde_json::to_value(EventPipeline::crd())?;
+    let version = &mut crd["spec"]["versions"][0];
+    version["additionalPrinterColumns"] = COLUMNS.iter().map(column).collect();
+    let schema = &mut version["schema"]["openAPIV3Schema"];
+    drop_nullable(schema);
+    for (paths, key, value) in [
+        (DURATIONS, "pattern", DURATION),
+        (LABELS, "pattern", LABEL),
+        (INSTANTS, "format", "date-time"),
+    ] {
+        for path in paths {
+            at(schema, path)[key] = json!(value);
+        }
+    }
+    for (path, key, longest) in MAPS {
+        let list = at(schema, path);
+        list["x-kubernetes-list-type"] = json!("map");
+        list["x-kubernetes-list-map-keys"] = json!([key]);
+        if let Some(longest) = longest {
+            list["maxItems"] = json!(longest);
+        }
+    }
+    for (path, rule, message) in RULES {
+        let rules = &mut at(schema, path)["x-kubernetes-validations"];
+        if !rules.is_array() {
+            *rules = json!([]);
+        }
+        if let Some(rules) = rules.as_array_mut() {
+            rules.push(json!({"rule": rule, "message": message}));
+        }
+    }
+    serde_json::from_value(crd)
+}
+
+fn column((name, kind, path, wide): &(&str, &str, &str, bool)) -> Value {
+    let mut column = json!({"name": name, "type": kind, "jsonPath": path});
+    if *wide {
+        column["priority"] = json!(1);
+    }
+    column
+}
+
+/// An absent field is left out, never null: with `nullable` a null would be stored.
+fn drop_nullable(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            members.retain(|key, value| key != "nullable" || !value.is_boolean());
+            members.values_mut().for_each(drop_nullable);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nullable),
+        _ => {}
+    }
+}
+
+/// The schema of a field: `spec.sources[].name`.
+fn at<'a>(schema: &'a mut Value, path: &str) -> &'a mut Value {
+    path.split('.').fold(schema, |schema, part| {
+        let name = part.trim_end_matches("[]");
+        let property = &mut schema["properties"][name];
+        if part == name {
+            property
+        } else {
+            &mut property["items"]
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_names_a_field_that_exists() {
+        let schema = serde_json::to_value(EventPipeline::crd()).unwrap();
+        let mut schema = schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+        let maps = MAPS.iter().map(|(path, ..)| path);
+        let rules = RULES.iter().map(|(path, ..)| path);
+        for path in maps
+            .chain(rules)
+            .chain(DURATIONS)
+            .chain(LABELS)
+            .chain(INSTANTS)
+        {
+            assert!(at(&mut schema, path)["type"].is_string(), "{path}");
+        }
+    }
+
+    #[test]
+    fn no_field_is_nullable_and_the_definition_is_small() {
+        let text = serde_json::to_string(&event_pipeline().unwrap()).unwrap();
+        assert!(!text.contains("nullable"));
+        assert!(text.len() < 100_000, "{}", text.len());
+    }
+}
