@@ -90,6 +90,10 @@ reasons! {
     CHECKPOINT_DAMAGED = "CheckpointDamaged";
     /// The checkpoint is older than what was already decided: it was restored or rolled back.
     CHECKPOINT_BEHIND = "CheckpointBehind";
+    /// A newer version wrote the checkpoint.
+    CHECKPOINT_TOO_NEW = "CheckpointTooNew";
+    /// The counts of an epoch do not balance; it was not decided.
+    LEDGER_UNBALANCED = "LedgerUnbalanced";
     /// A sink holds an epoch that the checkpoint does not know.
     CHECKPOINT_BEHIND_SINK = "CheckpointBehindSink";
     /// A newer pod owns the lane; this one never takes it again.

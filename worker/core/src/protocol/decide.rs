@@ -240,15 +240,27 @@ pub enum RollForward {
 pub fn roll_forward(intent: &Intent, marker: Marker) -> RollForward {
     let Marker { held, head, fresh } = marker;
     match held {
-        Some(m) if m > head => match fresh {
-            true => RollForward::CheckpointBehindSink,
-            false => RollForward::ReadHead,
-        },
+        Some(m) if m > head && fresh => RollForward::CheckpointBehindSink,
+        Some(m) if m > head => RollForward::ReadHead,
         Some(m) if m >= intent.epoch => RollForward::Done,
         held if held == intent.prev => RollForward::Apply,
         held if held < intent.prev => RollForward::SinkHistoryLost,
         _ => RollForward::Contradiction,
     }
+}
+
+/// Decides about a sink for which nothing is undone; `intent` is the last one it had, which is recorded as applied (its
+/// `prev` is its own epoch), or stands for none (`prev` is `None`).
+pub fn standing(intent: &Intent, marker: Marker) -> RollForward {
+    match marker.held {
+        held if held == intent.prev => RollForward::Done,
+        Some(m) if m <= marker.head && held_more(intent, m) => RollForward::Contradiction,
+        _ => roll_forward(intent, marker),
+    }
+}
+
+fn held_more(intent: &Intent, held: Epoch) -> bool {
+    intent.prev.is_none_or(|prev| held > prev)
 }
 
 /// After [`RollForward::ReadHead`]: `known` is the epoch as of before, `marker` has what was read now.

@@ -197,3 +197,24 @@ fn a_marker_says_what_to_do_about_an_intent() {
     assert_eq!(after_reading_head(&of(Some(4)), Epoch(8), fresh(8)), R::CheckpointBehindSink);
     assert_eq!(after_reading_head(&of(Some(4)), Epoch(8), fresh(9)), R::Zombie);
 }
+
+#[test]
+fn a_sink_that_waits_for_nothing_holds_what_the_head_says() {
+    use RollForward as R;
+    let laws: &[(Option<u64>, Option<u64>, RollForward)] = &[
+        (Some(4), Some(4), R::Done),
+        (None, None, R::Done),
+        (Some(4), None, R::SinkHistoryLost),
+        (Some(4), Some(2), R::SinkHistoryLost),
+        (Some(4), Some(6), R::Contradiction),
+        (None, Some(6), R::Contradiction),
+        (Some(4), Some(9), R::ReadHead),
+        (None, Some(9), R::ReadHead),
+    ];
+    for (prev, held, expected) in laws {
+        let (sink, prev) = (SinkIdentity("s".into()), prev.map(Epoch));
+        let intent = Intent { sink, epoch: prev.unwrap_or(Epoch(8)), prev, body: serde_json::Value::Null };
+        let marker = Marker { held: held.map(Epoch), head: Epoch(8), fresh: false };
+        assert_eq!(standing(&intent, marker), *expected, "prev {prev:?} held {held:?}");
+    }
+}

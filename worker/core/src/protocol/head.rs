@@ -137,10 +137,10 @@ impl Head {
     /// The object's bytes. They are read back and compared: what would not be read as it was written is not written.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Unreadable> {
         let bytes = canonical(self).map_err(|e| Unreadable::Malformed(e.to_string()))?;
-        match Self::from_bytes(&bytes)? == *self {
-            true => Ok(bytes),
-            false => Err(Unreadable::Contradiction("a value in it does not survive JSON".into())),
+        if Self::from_bytes(&bytes)? != *self {
+            return Err(Unreadable::Contradiction("a value in it does not survive JSON".into()));
         }
+        Ok(bytes)
     }
 
     /// Reads and checks.

@@ -54,6 +54,11 @@ impl Lane {
         format!("{self}/epochs/{:020}.json", epoch.0)
     }
 
+    /// Folder of the copies of decided bodies.
+    pub fn epochs(&self) -> String {
+        format!("{self}/epochs")
+    }
+
     /// A state file, by its name in the head.
     pub fn state(&self, name: &str) -> String {
         format!("{self}/state/{name}")

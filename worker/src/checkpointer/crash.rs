@@ -1,0 +1,149 @@
+//! Named places where a crash test ends the process. None in production.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! steps {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// A step of the protocol that can be cut short: before it nothing of it is done, after it all of it is.
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum Step { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Step {
+            /// All steps, in the order in which an epoch meets them.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// As crash tests name it.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+steps! {
+    /// The path is claimed: `owner.json`.
+    OwnerCreate = "owner.create",
+    /// A lane is taken over: term and pod in the head.
+    OwnSwap = "own.swap",
+    /// Sinks that can be fenced are.
+    OwnFence = "own.fence",
+    /// `born.json`.
+    BornCreate = "born.create",
+    /// A source goes to the head's positions.
+    SourceSeek = "source.seek",
+    /// A plan is written.
+    PlanPut = "plan.put",
+    /// A state file is written.
+    StatePut = "state.put",
+    /// A sink's data file is written.
+    StagePut = "stage.put",
+    /// Rows for a sink are written to the outbox.
+    OutboxPut = "outbox.put",
+    /// The copy of a decided body is written.
+    HistoryPut = "history.put",
+    /// An epoch is decided.
+    HeadSwap = "head.swap",
+    /// A sink is asked what it holds.
+    Probe = "probe",
+    /// A sink begins to apply an intent.
+    Begin = "begin",
+    /// A sink writes what the intent says.
+    Write = "write",
+    /// A sink sends its commit.
+    CommitSend = "commit.send",
+    /// A sink's commit is known to have happened.
+    CommitAck = "commit.ack",
+    /// What was applied is recorded without an epoch.
+    RecordSwap = "record.swap",
+    /// Garbage is deleted.
+    GcDelete = "gc.delete",
+}
+
+/// Which side of a step.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Moment {
+    /// Nothing of it is done.
+    Before,
+    /// All of it is done, and nobody knows.
+    After,
+}
+
+/// Where this process crashes.
+#[derive(Clone, Debug, Default)]
+pub struct CrashPoints(Option<Arc<Armed>>);
+
+#[derive(Debug)]
+struct Armed {
+    step: Step,
+    moment: Moment,
+    /// Passes still to come, the crash included.
+    left: AtomicU64,
+}
+
+impl CrashPoints {
+    /// Nowhere.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// `head.swap:before` or `head.swap:after:3`: the third time it comes there. `Err` says what may be written.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(':');
+        let step = parts.next().and_then(|name| Step::ALL.iter().find(|s| s.name() == name));
+        let moment = match parts.next() {
+            Some("before") => Some(Moment::Before),
+            Some("after") => Some(Moment::After),
+            _ => None,
+        };
+        let nth = parts.next().map_or(Some(1), |n| n.parse().ok().filter(|n| *n > 0));
+        match (step, moment, nth, parts.next()) {
+            (Some(step), Some(moment), Some(nth), None) => {
+                let left = AtomicU64::new(nth);
+                Ok(Self(Some(Arc::new(Armed { step: *step, moment, left }))))
+            }
+            _ => {
+                let names: Vec<_> = Step::ALL.iter().map(|s| s.name()).collect();
+                Err(format!("`{text}` must be STEP:before or STEP:after[:N]; steps: {}", names.join(", ")))
+            }
+        }
+    }
+
+    /// Ends the process here, if this is the place.
+    pub fn hit(&self, step: Step, moment: Moment) {
+        if self.due(step, moment) {
+            tracing::error!(step = step.name(), ?moment, "crash point: the process ends here");
+            std::process::abort();
+        }
+    }
+
+    fn due(&self, step: Step, moment: Moment) -> bool {
+        let Some(armed) = &self.0 else { return false };
+        armed.step == step && armed.moment == moment && armed.left.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_point_is_due_at_its_nth_pass_alone() {
+        let crash = CrashPoints::parse("head.swap:after:2").unwrap();
+        let passes = [
+            (Step::HeadSwap, Moment::Before),
+            (Step::HeadSwap, Moment::After),
+            (Step::Probe, Moment::After),
+            (Step::HeadSwap, Moment::After),
+            (Step::HeadSwap, Moment::After),
+        ];
+        assert_eq!(passes.map(|(step, moment)| crash.due(step, moment)), [false, false, false, true, false]);
+    }
+
+    #[test]
+    fn what_is_no_crash_point_is_refused_with_the_steps_there_are() {
+        for text in ["head.swap", "head:before", "head.swap:amid", "head.swap:before:0", "head.swap:before:1:1"] {
+            assert!(CrashPoints::parse(text).unwrap_err().contains("record.swap"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Deciding an epoch, and recording what was applied.
+
+use bytes::Bytes;
+use evp_api::reason;
+use evp_core::protocol::digest::{Digest, canonical};
+use evp_core::protocol::head::{Body, Head, MAX_UNDONE, Owner};
+use evp_core::protocol::paths;
+
+use super::crash::Step;
+use super::stop::Stop;
+use super::{Checkpointer, CommitPermit};
+
+/// Epochs whose state files are kept for whoever still reads them.
+pub(super) const KEPT: usize = 20;
+
+impl Checkpointer {
+    /// Decides an epoch that began as [`Checkpointer::open`]: before it nothing is visible, after it everything is rolled
+    /// forward. Fills in parent, time of decision and totals. What `body` names must be durable.
+    pub async fn decide(&mut self, mut body: Body) -> Result<CommitPermit, Stop> {
+        self.check(&body)?;
+        body.parent = Some(self.head.digest.clone());
+        body.decided_time = self.io.clock.now();
+        body.totals = self.head.body.totals.clone();
+        body.totals.add(&body.ledger);
+        self.write_plan().await?;
+        self.write_history().await?;
+        let (epoch, rolling) = (body.epoch, self.rolling.with(&body));
+        let owner = Owner { takeovers: 0, ..self.head.owner.clone() };
+        let head = self.seal(owner, body, rolling)?;
+        self.swap(head, Step::HeadSwap).await?;
+        self.rolling = self.head.rolling.clone();
+        self.copied = false;
+        self.named.push_back(self.head.body.state_files().map(|f| f.name.clone()).collect());
+        let surplus = self.named.len().saturating_sub(KEPT);
+        self.named.drain(..surplus);
+        Ok(CommitPermit { epoch })
+    }
+
+    /// What was applied is not yet in the head. The next decided epoch records it; without one, [`Self::record_quietly`] does.
+    pub fn has_unrecorded(&self) -> bool {
+        self.rolling != self.head.rolling
+    }
+
+    /// Records what was applied without deciding an epoch.
+    pub async fn record_quietly(&mut self) -> Result<(), Stop> {
+        if !self.has_unrecorded() {
+            return Ok(());
+        }
+        let head = self.seal(self.head.owner.clone(), self.head.body.clone(), self.rolling.clone())?;
+        self.swap(head, Step::RecordSwap).await
+    }
+
+    /// A plan that an epoch was decided under.
+    pub async fn plan(&self, digest: &Digest) -> Result<serde_json::Value, Stop> {
+        let name = paths::plan(digest);
+        let damaged = |what: &str| Stop::damaged(&self.io.url, &format!("{name} {what}"));
+        let Some((bytes, _)) = self.io.get(&name).await? else { return Err(damaged("is gone")) };
+        if Digest::of(&bytes) != *digest {
+            return Err(damaged("does not have the content its name says"));
+        }
+        serde_json::from_slice(&bytes).map_err(|e| damaged(&e.to_string()))
+    }
+
+    fn seal(&self, owner: Owner, body: Body, rolling: evp_core::protocol::head::Rolling) -> Result<Head, Stop> {
+        let unreadable = |e| Stop::unreadable(&self.io.url, &self.lane.head(), &e);
+        Head::seal(self.io.ids.nonce(), owner, body, rolling).map_err(unreadable)
+    }
+
+    /// What must hold of a body before it is decided; anything else is a defect of ours and decides nothing.
+    fn check(&self, body: &Body) -> Result<(), Stop> {
+        let last = &self.head.body;
+        let stop = |reason, what: String| {
+            let message = format!("epoch {}: {what}; nothing of it was written. This is a defect: please report it", body.epoch);
+            Err(Stop::stalled(reason, message))
+        };
+        if let Err(counts) = body.ledger.balance() {
+            return stop(reason::LEDGER_UNBALANCED, format!("the counts do not balance ({counts})"));
+        }
+        let same = (&body.incarnation, &body.lane, body.epoch, &body.plan)
+            == (&last.incarnation, &last.lane, last.epoch.next(), &self.plan.digest);
+        if !same {
+            return stop(reason::CHECKPOINT_DAMAGED, format!("it does not follow epoch {} under our plan", last.epoch));
+        }
+        if !body.intents.is_empty() && self.rolling.undone.len() >= MAX_UNDONE {
+            return stop(reason::SINK_UNAVAILABLE, format!("{MAX_UNDONE} decided epochs wait for their sinks"));
+        }
+        Ok(())
+    }
+
+    async fn write_plan(&mut self) -> Result<(), Stop> {
+        if !self.plan.written && self.head.body.plan != self.plan.digest {
+            let bytes = Bytes::from(self.plan.bytes.clone());
+            self.io.put(Step::PlanPut, &paths::plan(&self.plan.digest), bytes).await?;
+        }
+        self.plan.written = true;
+        Ok(())
+    }
+
+    /// The copy of the newest body; written again after a restart, with the same content.
+    async fn write_history(&mut self) -> Result<(), Stop> {
+        if !self.copied {
+            let body = &self.head.body;
+            let name = self.lane.epoch(body.epoch);
+            let bytes = canonical(body).map_err(|e| Stop::damaged(&self.io.url, &format!("{name}: {e}")))?;
+            self.io.put(Step::HistoryPut, &name, bytes.into()).await?;
+            self.copied = true;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! How a process comes to own a lane: probe, read, then a new start or a take-over.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use evp_core::ledger::Ledger;
+use evp_core::position::{Epoch, Micros};
+use evp_core::protocol::decide::{self, Facts, Found, Identity, Refusal};
+use evp_core::protocol::digest::{Digest, canonical};
+use evp_core::protocol::head::{Body, Born, FORMAT, Head, Owner, OwnerFile, Rolling, parse};
+use evp_core::protocol::paths;
+use serde::Serialize;
+
+use super::crash::{Moment, Step};
+use super::io::Io;
+use super::stop::Stop;
+use super::swap::{Written, parse_head};
+use super::{Checkpointer, PlanObject, Setup, StartPoint, StartPositions, Started};
+use crate::store::{Condition, ETag, probe};
+
+/// Times that somebody else may be faster during one start.
+const MOST_RACES: u32 = 20;
+
+/// What is at the path.
+struct Objects {
+    owner: Found<OwnerFile>,
+    head: Found<Head>,
+    head_tag: Option<ETag>,
+    born: Found<Born>,
+}
+
+/// A start under way.
+struct Start {
+    io: Io,
+    setup: Setup,
+    plan: PlanObject,
+}
+
+impl Checkpointer {
+    /// Comes to own the lane: checks the store, reads what is there, then decides epoch 0 or takes the lane over.
+    ///
+    /// `Err` with `retry`: the store does not answer, or somebody is always faster.
+    pub async fn start(setup: Setup, positions: &mut dyn StartPositions) -> Result<Started, Stop> {
+        let mut start = Start::new(setup)?;
+        start.probe().await?;
+        let mut doubted = false;
+        for _ in 0..MOST_RACES {
+            let objects = start.read().await?;
+            let (head, tag, checkpoint, new) = match (start.decide(&objects), objects) {
+                // A gap may be the moment between two reads of ours: it counts when it is still there.
+                (decide::Startup::Refuse(Refusal::Damaged(_)), _) if !doubted => {
+                    doubted = true;
+                    continue;
+                }
+                (decide::Startup::Refuse(refusal), _) => return Err(Stop::refusal(&start.io.url, refusal)),
+                (decide::Startup::NewStart { .. }, objects) => {
+                    let Some(checkpoint) = start.claim(objects.owner).await? else { continue };
+                    let Some((head, tag)) = start.create(&checkpoint, positions).await? else { continue };
+                    start.bear(&head.body.incarnation).await?;
+                    (head, tag, checkpoint, true)
+                }
+                (decide::Startup::Resume { born }, Objects { owner: Some(Ok(owner)), head: Some(Ok(head)), head_tag, .. }) => {
+                    let Some((head, tag)) = start.take_over(head, head_tag).await? else { continue };
+                    if !born {
+                        start.bear(&head.body.incarnation).await?;
+                    }
+                    (head, tag, owner.checkpoint, false)
+                }
+                (decide::Startup::Resume { .. }, _) => return Err(start.damaged("head.json and owner.json are gone")),
+            };
+            return Ok(start.finish(head, tag, checkpoint, new));
+        }
+        Err(Stop::retried(evp_api::reason::STARTING, format!("{}: another process is always faster", start.io.url)))
+    }
+}
+
+impl Start {
+    fn new(setup: Setup) -> Result<Self, Stop> {
+        let io = Io {
+            store: setup.location.store.clone(),
+            url: setup.location.url.as_str().trim_end_matches('/').to_owned(),
+            clock: setup.clock.clone(),
+            ids: setup.ids.clone(),
+            crash: setup.crash.clone(),
+            report: setup.report.clone(),
+            starting: true,
+        };
+        let bytes = bytes_of(&io, "plan", &setup.plan)?.to_vec();
+        let plan = PlanObject { digest: Digest::of(&bytes), bytes, written: false };
+        Ok(Self { io, setup, plan })
+    }
+
+    fn damaged(&self, what: &str) -> Stop {
+        Stop::damaged(&self.io.url, what)
+    }
+
+    async fn probe(&self) -> Result<(), Stop> {
+        let Io { store, url, ids, .. } = &self.io;
+        self.io.patiently(async || probe::probe(store.as_ref(), url, &ids.nonce()).await).await
+    }
+
+    /// In the reverse order of creation, so that a start of somebody else in between leaves no gap.
+    async fn read(&self) -> Result<Objects, Stop> {
+        let lane = &self.setup.lane;
+        let born = self.io.get(&lane.born()).await?.map(|(bytes, _)| parse(&bytes));
+        let found = self.io.get(&lane.head()).await?;
+        let owner = self.io.get(paths::OWNER).await?.map(|(bytes, _)| parse(&bytes));
+        let head = parse_head(found.as_ref());
+        Ok(Objects { owner, head, head_tag: found.map(|(_, tag)| tag), born })
+    }
+
+    fn decide(&self, objects: &Objects) -> decide::Startup {
+        fn by_ref<T>(found: &Found<T>) -> Found<&T> {
+            found.as_ref().map(|f| f.as_ref().map_err(Clone::clone))
+        }
+        decide::startup(Facts {
+            owner: by_ref(&objects.owner),
+            head: by_ref(&objects.head),
+            born: by_ref(&objects.born),
+            me: &self.setup.identity,
+            seen: self.setup.seen,
+        })
+    }
+
+    /// Makes the path ours: the checkpoint id. `None`: somebody else was faster.
+    async fn claim(&self, there: Found<OwnerFile>) -> Result<Option<String>, Stop> {
+        if let Some(Ok(owner)) = there {
+            return Ok(Some(owner.checkpoint));
+        }
+        let Identity { name, uid, namespace_uid, pod: _ } = self.setup.identity.clone();
+        let owner = OwnerFile { format: FORMAT, checkpoint: self.io.ids.random128(), namespace_uid, name, uid };
+        let bytes = bytes_of(&self.io, paths::OWNER, &owner)?;
+        self.io.crash.hit(Step::OwnerCreate, Moment::Before);
+        let written = self.io.put_once(paths::OWNER, bytes.clone(), &Condition::Absent, |there| *there == bytes).await?;
+        self.io.crash.hit(Step::OwnerCreate, Moment::After);
+        Ok(matches!(written, Written::Ours(_)).then_some(owner.checkpoint))
+    }
+
+    /// Decides epoch 0. `None`: somebody else was faster.
+    async fn create(
+        &mut self,
+        checkpoint: &str,
+        positions: &mut dyn StartPositions,
+    ) -> Result<Option<(Head, ETag)>, Stop> {
+        let now = self.io.clock.now();
+        let start = positions.resolve(now).await?;
+        self.io.put(Step::PlanPut, &paths::plan(&self.plan.digest), self.plan.bytes.clone().into()).await?;
+        self.plan.written = true;
+        let body = self.first_body(checkpoint, now, start);
+        let owner = Owner::first(&self.setup.identity.pod);
+        self.write_head(owner, body, Rolling::default(), &Condition::Absent, Step::HeadSwap).await
+    }
+
+    fn first_body(&self, checkpoint: &str, now: Micros, start: StartPoint) -> Body {
+        let StartPoint { positions, watermarks } = start;
+        let mut body = Body {
+            incarnation: self.io.ids.random128(),
+            lane: self.setup.lane.clone(),
+            epoch: Epoch(0),
+            parent: None,
+            epoch_time: now,
+            decided_time: self.io.clock.now(),
+            plan: self.plan.digest.clone(),
+            positions,
+            watermarks,
+            state: Default::default(),
+            sinks: Default::default(),
+            intents: Vec::new(),
+            ledger: Ledger::default(),
+            totals: Ledger::default(),
+        };
+        body.set_sinks(checkpoint, &self.setup.targets);
+        body
+    }
+
+    /// Swaps in our pod under the next term. `None`: the head changed meanwhile.
+    async fn take_over(&self, head: Head, tag: Option<ETag>) -> Result<Option<(Head, ETag)>, Stop> {
+        let Some(tag) = tag else { return Err(self.damaged("head.json has no ETag")) };
+        let owner = head.owner.taken_by(&self.setup.identity.pod);
+        self.write_head(owner, head.body, head.rolling, &Condition::Matches(tag), Step::OwnSwap).await
+    }
+
+    async fn write_head(
+        &self,
+        owner: Owner,
+        body: Body,
+        rolling: Rolling,
+        condition: &Condition,
+        step: Step,
+    ) -> Result<Option<(Head, ETag)>, Stop> {
+        let name = self.setup.lane.head();
+        let unreadable = |e| Stop::unreadable(&self.io.url, &name, &e);
+        let head = Head::seal(self.io.ids.nonce(), owner, body, rolling).map_err(unreadable)?;
+        let bytes = head.to_bytes().map_err(unreadable)?;
+        let ours = |there: &Bytes| Head::from_bytes(there).is_ok_and(|h| h.write == head.write);
+        self.io.crash.hit(step, Moment::Before);
+        let written = self.io.put_once(&name, bytes.into(), condition, ours).await?;
+        self.io.crash.hit(step, Moment::After);
+        match written {
+            Written::Ours(tag) => Ok(Some((head, tag))),
+            Written::Theirs(_) => Ok(None),
+        }
+    }
+
+    /// Says that epoch 0 is decided; must be there before epoch 1 is.
+    async fn bear(&self, incarnation: &str) -> Result<(), Stop> {
+        let name = self.setup.lane.born();
+        let born = Born { format: FORMAT, incarnation: incarnation.to_owned() };
+        let bytes = bytes_of(&self.io, &name, &born)?;
+        self.io.crash.hit(Step::BornCreate, Moment::Before);
+        let written = self.io.put_once(&name, bytes, &Condition::Absent, |there| parse(there).as_ref() == Ok(&born)).await?;
+        self.io.crash.hit(Step::BornCreate, Moment::After);
+        match written {
+            Written::Ours(_) => Ok(()),
+            Written::Theirs(_) => Err(self.damaged("born.json and head.json are of different incarnations")),
+        }
+    }
+
+    fn finish(self, head: Head, etag: ETag, checkpoint: String, new: bool) -> Started {
+        let Self { io, setup, plan } = self;
+        let Setup { lane, targets, .. } = setup;
+        let named = VecDeque::from([head.body.state_files().map(|f| f.name.clone()).collect()]);
+        let (body, rolling) = (head.body.clone(), head.rolling.clone());
+        let io = Io { starting: false, ..io };
+        let undone = rolling.undone.clone();
+        let checkpointer =
+            Checkpointer { io, lane, checkpoint, plan, targets, head, etag, rolling, copied: false, named };
+        Started { checkpointer, body, undone, new }
+    }
+}
+
+fn bytes_of<T: Serialize>(io: &Io, name: &str, value: &T) -> Result<Bytes, Stop> {
+    let failed = |e| Stop::damaged(&io.url, &format!("{name} cannot be written: {e}"));
+    canonical(value).map(Bytes::from).map_err(failed)
+}

@@ -1,0 +1,46 @@
+//! State files: written under names of their own before an epoch names them, checked when they are read.
+
+use bytes::Bytes;
+use evp_core::position::Epoch;
+use evp_core::protocol::digest::Digest;
+use evp_core::protocol::head::{StateFile, StateKind};
+use evp_core::protocol::paths::{self, Lane};
+
+use super::crash::Step;
+use super::io::Io;
+use super::stop::Stop;
+
+/// Puts and gets the state files of a lane.
+#[derive(Clone, Debug)]
+pub struct StateFiles {
+    io: Io,
+    lane: Lane,
+}
+
+impl StateFiles {
+    pub(super) fn new(io: Io, lane: Lane) -> Self {
+        Self { io, lane }
+    }
+
+    /// Writes a file for the open epoch. Garbage, until a decided epoch names it.
+    pub async fn put(&self, epoch: Epoch, kind: StateKind, bytes: Bytes) -> Result<StateFile, Stop> {
+        let name = paths::unique(epoch, &self.io.ids.nonce());
+        let file = StateFile { name, kind, length: bytes.len() as u64, sha256: Digest::of(&bytes) };
+        self.io.put(Step::StatePut, &self.lane.state(&file.name), bytes).await?;
+        Ok(file)
+    }
+
+    /// Reads a file that a head names. `CheckpointDamaged`: it is gone, or not as it was written.
+    pub async fn get(&self, file: &StateFile) -> Result<Bytes, Stop> {
+        let name = self.lane.state(&file.name);
+        let damaged = |what: &str| Stop::damaged(&self.io.url, &format!("{name} {what}"));
+        let Some((bytes, _)) = self.io.get(&name).await? else { return Err(damaged("is gone")) };
+        if bytes.len() as u64 != file.length {
+            return Err(damaged(&format!("has {} bytes and not {}", bytes.len(), file.length)));
+        }
+        if Digest::of(&bytes) != file.sha256 {
+            return Err(damaged("does not have the checksum it was written with"));
+        }
+        Ok(bytes)
+    }
+}
