@@ -1,3 +1,4 @@
 //! Every source and sink against the real service.
 
 mod delta;
+mod kafka;

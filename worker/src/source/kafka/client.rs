@@ -17,6 +17,9 @@ use crate::source::SourceError;
 /// How long one question to the cluster may take. Twice this is the longest that a source keeps its caller waiting.
 const QUESTION: Duration = Duration::from_secs(5);
 
+/// How long the question for the topic's id may take, which delays records.
+const IDENTITY: Duration = Duration::from_secs(2);
+
 /// A connected consumer of one topic.
 pub(super) struct Client {
     /// `None` only while it is being dropped.
@@ -168,7 +171,7 @@ impl Client {
 
     /// The topic's id; `None`: the cluster does not tell.
     pub(super) fn topic_id(&self) -> Option<String> {
-        native::topic_id(self.consumer.as_ref()?, &self.topic, QUESTION)
+        native::topic_id(self.consumer.as_ref()?, &self.topic, IDENTITY)
     }
 
     /// A question; a failure in words, with what librdkafka last complained about.
@@ -191,9 +194,9 @@ impl Client {
         let Some(consumer) = &self.consumer else {
             return;
         };
-        // What stands in the queue and no more.
+        // With no time to wait a log line would end the look into the queue.
         for _ in 0..64 {
-            if consumer.poll(Duration::ZERO).is_none() {
+            if consumer.poll(Duration::from_millis(20)).is_none() {
                 break;
             }
         }

@@ -5,6 +5,7 @@
 //! librdkafka's C API knows (high watermarks without a question, leader epochs, topic ids): [`native`].
 
 mod batch;
+mod check;
 mod client;
 mod native;
 mod reader;

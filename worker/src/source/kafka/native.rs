@@ -61,7 +61,7 @@ pub(super) fn topic_id<C: ConsumerContext>(
         );
         c::rd_kafka_AdminOptions_set_request_timeout(options, millis, ptr::null_mut(), 0);
         c::rd_kafka_DescribeTopics(client, topics, options, queue);
-        let event = c::rd_kafka_queue_poll(queue, millis.saturating_add(1_000));
+        let event = c::rd_kafka_queue_poll(queue, millis.saturating_add(200));
         let id = if event.is_null() {
             None
         } else {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::time::Duration;
 
-use evp_api::plan::{KafkaPlan, KafkaStart, OnDataLoss};
+use evp_api::plan::{KafkaPlan, KafkaStart};
 use evp_api::reason;
 use evp_core::position::{Position, SplitId, SplitPosition, SplitPositions};
 use evp_core::record::{Gap, RawBatch, Reached};
@@ -18,7 +18,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Parts;
 use super::batch::Batch;
-use super::client::{Client, Range};
+use super::client::Client;
 use super::native;
 use crate::clock::SharedClock;
 use crate::kafka::{Connection, describe};
@@ -27,20 +27,23 @@ use crate::source::{Budget, SourceError};
 
 /// How often a source that gets nothing makes sure that the cluster is still there.
 const PROBE: Duration = Duration::from_secs(5);
+/// How often a source that gets records makes sure that they are of the same topic: librdkafka reads on at the same
+/// offsets without a word when a topic is deleted and created anew between two fetches.
+const VOUCH: Duration = Duration::from_secs(1);
 
 /// Reads one topic.
 pub(super) struct Reader {
-    plan: KafkaPlan,
+    pub(super) plan: KafkaPlan,
     topic: CString,
     secrets: Secrets,
     queue_bytes: usize,
     clock: SharedClock,
     client: Option<Client>,
     /// Where each assigned partition stands; empty before the first seek.
-    reached: BTreeMap<i32, SplitPosition>,
+    pub(super) reached: BTreeMap<i32, SplitPosition>,
     topic_id: Option<String>,
     /// Found with the last assignment and not yet handed over.
-    gaps: Vec<Gap>,
+    pub(super) gaps: Vec<Gap>,
     /// Elapsed time at which the cluster last answered.
     answered: Duration,
     /// A failure that came after records which had to be handed over first.
@@ -153,60 +156,6 @@ impl Reader {
             .collect()
     }
 
-    /// Semantics 25, before anything is read: is this the log that the positions count in?
-    fn check_known(
-        &mut self,
-        known: &SplitPositions,
-        partitions: &[i32],
-        topic_id: Option<&str>,
-    ) -> Result<(), SourceError> {
-        for (split, position) in known {
-            let Some(partition) = split.as_partition().filter(|p| partitions.contains(p)) else {
-                return Err(self.replaced(split, "the topic no longer has it"));
-            };
-            if let (Some(was), Some(is)) = (position.topic_id.as_deref(), topic_id)
-                && was != is
-            {
-                return Err(self.replaced(split, "the topic's id is another"));
-            }
-            let range = self.connected()?.range(partition)?;
-            self.check_range(partition, position.next.0, range)?;
-        }
-        Ok(())
-    }
-
-    /// `Ok(true)`: records before the log's start are gone and the manifest says to record the gap.
-    fn check_range(&self, partition: i32, next: i64, range: Range) -> Result<bool, SourceError> {
-        let split = SplitId::partition(partition);
-        if next > range.high {
-            let what = format!("the log ends at {}, the position is {next}", range.high);
-            return Err(self.replaced(&split, &what));
-        }
-        if next < range.low && self.plan.on_data_loss == OnDataLoss::Fail {
-            return Err(SourceError::Stop {
-                reason: reason::DATA_LOST,
-                message: format!(
-                    "topic {} partition {split}: records {next} to {} were deleted before they were read. Lengthen \
-                     the topic's retention; to go on without them, set onDataLoss: RecordGap",
-                    self.plan.topic,
-                    range.low - 1
-                ),
-            });
-        }
-        Ok(next < range.low)
-    }
-
-    fn replaced(&self, split: &SplitId, what: &str) -> SourceError {
-        SourceError::Stop {
-            reason: reason::TOPIC_REPLACED,
-            message: format!(
-                "topic {} partition {split} is not the log that was read before: {what}. If the new topic is meant, \
-                 start with a new checkpoint path",
-                self.plan.topic
-            ),
-        }
-    }
-
     /// See [`crate::source::Source::seek`].
     pub(super) fn seek(&mut self, positions: SplitPositions) -> Result<(), SourceError> {
         self.reached = positions
@@ -238,15 +187,17 @@ impl Reader {
         self.assigned()?;
         let mut batch = Batch::default();
         let failure = self.drain(&mut batch, budget, wait)?;
-        // Before any question that may end this connection: the next one reads on from here.
-        self.update_positions(&batch);
         if batch.is_empty() {
             match failure {
                 Some(failure) => self.explain(failure)?,
                 None => self.probe()?,
             }
+            self.update_positions(&batch);
         } else {
-            self.answered = self.clock.elapsed();
+            // If it is not vouched for it is forgotten: the positions have not moved yet.
+            self.vouch()?;
+            // Before any question that may end this connection: the next one reads on from here.
+            self.update_positions(&batch);
             if let Some(Err(failed)) = failure.map(|f| self.explain(f)) {
                 self.client = None;
                 self.failed = Some(failed);
@@ -285,12 +236,19 @@ impl Reader {
 
     /// Is that error anything, and what? librdkafka heals most by itself; the cluster is asked to find out.
     fn explain(&mut self, code: RDKafkaErrorCode) -> Result<(), SourceError> {
-        if matches!(
+        let about_the_log = matches!(
             code,
-            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange
-        ) {
+            RDKafkaErrorCode::AutoOffsetReset
+                | RDKafkaErrorCode::OffsetOutOfRange
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopicId
+        );
+        if about_the_log {
             // Assigning anew checks every position against the log: it is a gap, a new topic, or nothing.
             self.client = None;
+            self.connected()?.partitions()?;
             return self.assigned();
         }
         let client = self.connected()?;
@@ -306,6 +264,16 @@ impl Reader {
     fn probe(&mut self) -> Result<(), SourceError> {
         if self.clock.elapsed().saturating_sub(self.answered) >= PROBE {
             self.connected()?.partitions()?;
+            self.check_topic()?;
+            self.answered = self.clock.elapsed();
+        }
+        Ok(())
+    }
+
+    /// Records may be handed over if the topic was the same a moment ago.
+    fn vouch(&mut self) -> Result<(), SourceError> {
+        if self.clock.elapsed().saturating_sub(self.answered) >= VOUCH {
+            self.check_topic()?;
             self.answered = self.clock.elapsed();
         }
         Ok(())
@@ -368,7 +336,7 @@ impl Reader {
     }
 
     /// A connection, perhaps a new one that nothing is assigned to.
-    fn connected(&mut self) -> Result<&Client, SourceError> {
+    pub(super) fn connected(&mut self) -> Result<&Client, SourceError> {
         let client = match self.client.take() {
             Some(client) => client,
             None => {
@@ -400,26 +368,6 @@ impl Reader {
         let done = self.connected()?.consumer()?.assign(&list);
         self.answered = self.clock.elapsed();
         done.map_err(|e| self.unreachable(&e))
-    }
-
-    /// Semantics 25 for where we stand: steps over a gap and remembers it.
-    fn check_reached(&mut self) -> Result<(), SourceError> {
-        let partitions: Vec<_> = self.reached.iter().map(|(&p, r)| (p, r.next.0)).collect();
-        for (partition, next) in partitions {
-            let range = self.connected()?.range(partition)?;
-            if self.check_range(partition, next, range)? {
-                let (from, to) = (Position(next), Position(range.low));
-                self.gaps.push(Gap {
-                    split: SplitId::partition(partition),
-                    from,
-                    to,
-                });
-                if let Some(reached) = self.reached.get_mut(&partition) {
-                    reached.next = to;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// After a failure the next question makes a new connection, with credentials read again.

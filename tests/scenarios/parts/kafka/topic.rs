@@ -1,0 +1,236 @@
+//! A topic of its own for each test, and what is done to it.
+
+use std::future::Future;
+use std::ops::Range;
+use std::time::Duration;
+
+use clap::Parser;
+use evp_worker::cli::produce::{ProduceArgs, run};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A setting of the bed; without it the test fails.
+pub(super) fn env(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `./tests/run`"))
+}
+
+/// Waits, but not for ever.
+pub(super) async fn within<T>(task: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, task)
+        .await
+        .expect("done within the deadline")
+}
+
+/// Runs `evp produce orders` with these flags.
+pub(super) async fn produce(flags: &[&str]) {
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: ProduceArgs,
+    }
+    let words = ["produce", "orders"]
+        .into_iter()
+        .chain(flags.iter().copied());
+    within(run(Cli::parse_from(words).args)).await.unwrap();
+}
+
+pub(super) struct Topic {
+    pub(super) name: String,
+    producer: FutureProducer,
+    admin: AdminClient<DefaultClientContext>,
+}
+
+/// A transaction that is neither committed nor aborted.
+pub(super) struct OpenTransaction(FutureProducer);
+
+fn config() -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", env("EVP_BED_KAFKA"));
+    config
+}
+
+impl Topic {
+    /// A name that no topic has yet.
+    pub(super) fn name_only() -> Self {
+        let unique = tempfile::Builder::new().prefix("kafka-").tempdir().unwrap();
+        let name = unique
+            .path()
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .replace('.', "");
+        Self {
+            name,
+            producer: config().create().unwrap(),
+            admin: config().create().unwrap(),
+        }
+    }
+
+    pub(super) async fn create(partitions: i32) -> Self {
+        let topic = Self::name_only();
+        topic.make(partitions).await;
+        topic
+    }
+
+    pub(super) async fn make(&self, partitions: i32) {
+        let new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
+        let made = self
+            .admin
+            .create_topics([&new], &AdminOptions::new())
+            .await
+            .unwrap();
+        assert!(made[0].is_ok(), "{made:?}");
+        self.ready(partitions).await;
+    }
+
+    /// Until the broker serves all partitions.
+    async fn ready(&self, partitions: i32) {
+        within(async {
+            for partition in 0..partitions {
+                // A client of its own, for one that has asked before remembers the answer.
+                let served = || {
+                    let asked: FutureProducer = config().create().unwrap();
+                    asked
+                        .client()
+                        .fetch_watermarks(&self.name, partition, DEADLINE)
+                        .is_ok()
+                };
+                while !served() {
+                    tokio::task::yield_now().await;
+                }
+            }
+        })
+        .await;
+    }
+
+    pub(super) async fn remake(&self, partitions: i32) {
+        let gone = self
+            .admin
+            .delete_topics(&[&self.name], &AdminOptions::new())
+            .await
+            .unwrap();
+        assert!(gone[0].is_ok(), "{gone:?}");
+        within(async {
+            let new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
+            while self
+                .admin
+                .create_topics([&new], &AdminOptions::new())
+                .await
+                .unwrap()[0]
+                .is_err()
+            {}
+        })
+        .await;
+        self.ready(partitions).await;
+    }
+
+    pub(super) async fn grow(&mut self, partitions: usize) {
+        let more = NewPartitions::new(&self.name, partitions);
+        let grown = self
+            .admin
+            .create_partitions([&more], &AdminOptions::new())
+            .await
+            .unwrap();
+        assert!(grown[0].is_ok(), "{grown:?}");
+        // A producer keeps its partition count for minutes.
+        self.producer = config().create().unwrap();
+        self.ready(i32::try_from(partitions).unwrap()).await;
+    }
+
+    pub(super) async fn delete_before(&self, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.name, partition, Offset::Offset(offset))
+            .unwrap();
+        self.admin
+            .delete_records(&list, &AdminOptions::new())
+            .await
+            .unwrap();
+    }
+
+    pub(super) async fn send(&self, partition: i32, key: Option<&str>, value: Option<&str>) {
+        self.deliver(FutureRecord {
+            key,
+            payload: value,
+            ..FutureRecord::to(&self.name).partition(partition)
+        })
+        .await;
+    }
+
+    pub(super) async fn send_at(&self, partition: i32, millis: i64, value: &str) {
+        self.deliver(
+            FutureRecord::<str, str>::to(&self.name)
+                .partition(partition)
+                .timestamp(millis)
+                .payload(value),
+        )
+        .await;
+    }
+
+    /// Numbers as values, into partition 0.
+    pub(super) async fn send_all(&self, numbers: Range<u32>) {
+        for number in numbers {
+            self.send(0, None, Some(&number.to_string())).await;
+        }
+    }
+
+    async fn deliver(&self, record: FutureRecord<'_, str, str>) {
+        // A topic made anew may be unknown to the producer for a moment.
+        self.producer
+            .send(record, DEADLINE)
+            .await
+            .map_err(|(e, _)| e)
+            .unwrap();
+    }
+
+    pub(super) async fn transaction(&self, value: &str, commit: bool) {
+        let OpenTransaction(producer) = self.open_transaction(value).await;
+        within(blocking(move || {
+            if commit {
+                producer.commit_transaction(DEADLINE)
+            } else {
+                producer.abort_transaction(DEADLINE)
+            }
+        }))
+        .await;
+    }
+
+    pub(super) async fn open_transaction(&self, value: &str) -> OpenTransaction {
+        let id = tempfile::Builder::new().prefix("txn").tempdir().unwrap();
+        let producer: FutureProducer = config()
+            .set("transactional.id", id.path().to_str().unwrap())
+            .create()
+            .unwrap();
+        let begun = producer.clone();
+        within(blocking(move || {
+            begun
+                .init_transactions(DEADLINE)
+                .and_then(|()| begun.begin_transaction())
+        }))
+        .await;
+        let record = FutureRecord::<str, str>::to(&self.name)
+            .partition(0)
+            .payload(value);
+        producer
+            .send(record, DEADLINE)
+            .await
+            .map_err(|(e, _)| e)
+            .unwrap();
+        OpenTransaction(producer)
+    }
+}
+
+impl OpenTransaction {
+    pub(super) async fn commit(self) {
+        within(blocking(move || self.0.commit_transaction(DEADLINE))).await;
+    }
+}
+
+async fn blocking(task: impl FnOnce() -> rdkafka::error::KafkaResult<()> + Send + 'static) {
+    tokio::task::spawn_blocking(task).await.unwrap().unwrap();
+}
