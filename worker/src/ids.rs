@@ -27,12 +27,17 @@ impl Ids {
     /// 128 random bits as 32 hex digits.
     pub fn random128(&self) -> String {
         let mut bytes = [0; 16];
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut bytes);
-        bytes.iter().fold(String::with_capacity(32), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .fill_bytes(&mut bytes);
+        bytes
+            .iter()
+            .fold(String::with_capacity(32), |mut hex, byte| {
+                // Writing to a String cannot fail.
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            })
     }
 
     /// A name for one write; the same over its retries.
@@ -43,7 +48,11 @@ impl Ids {
 
 /// Folder of state that outlives a run: `$XDG_STATE_HOME/evp` or `~/.local/state/evp`. `None`: there is no home either.
 pub fn state_home() -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
     let base = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|h| h.join(".local/state")))?;
     Some(base.join("evp"))
 }
@@ -60,7 +69,13 @@ pub fn local_owner(ids: &Ids, state: &Path) -> io::Result<String> {
         new.sync_all()?;
         let linked = fs::hard_link(&aside, &file);
         fs::remove_file(&aside)?;
-        linked.or_else(|e| if e.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(e) })?;
+        linked.or_else(|e| {
+            if e.kind() == io::ErrorKind::AlreadyExists {
+                Ok(())
+            } else {
+                Err(e)
+            }
+        })?;
     }
     Ok(fs::read_to_string(&file)?.trim().to_owned())
 }

@@ -90,21 +90,32 @@ impl CrashPoints {
     /// `head.swap:before` or `head.swap:after:3`: the third time it comes there. `Err` says what may be written.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts = text.split(':');
-        let step = parts.next().and_then(|name| Step::ALL.iter().find(|s| s.name() == name));
+        let step = parts
+            .next()
+            .and_then(|name| Step::ALL.iter().find(|s| s.name() == name));
         let moment = match parts.next() {
             Some("before") => Some(Moment::Before),
             Some("after") => Some(Moment::After),
             _ => None,
         };
-        let nth = parts.next().map_or(Some(1), |n| n.parse().ok().filter(|n| *n > 0));
+        let nth = parts
+            .next()
+            .map_or(Some(1), |n| n.parse().ok().filter(|n| *n > 0));
         match (step, moment, nth, parts.next()) {
             (Some(step), Some(moment), Some(nth), None) => {
                 let left = AtomicU64::new(nth);
-                Ok(Self(Some(Arc::new(Armed { step: *step, moment, left }))))
+                Ok(Self(Some(Arc::new(Armed {
+                    step: *step,
+                    moment,
+                    left,
+                }))))
             }
             _ => {
                 let names: Vec<_> = Step::ALL.iter().map(|s| s.name()).collect();
-                Err(format!("`{text}` must be STEP:before or STEP:after[:N]; steps: {}", names.join(", ")))
+                Err(format!(
+                    "`{text}` must be STEP:before or STEP:after[:N]; steps: {}",
+                    names.join(", ")
+                ))
             }
         }
     }
@@ -112,14 +123,20 @@ impl CrashPoints {
     /// Ends the process here, if this is the place.
     pub fn hit(&self, step: Step, moment: Moment) {
         if self.due(step, moment) {
-            tracing::error!(step = step.name(), ?moment, "crash point: the process ends here");
+            tracing::error!(
+                step = step.name(),
+                ?moment,
+                "crash point: the process ends here"
+            );
             std::process::abort();
         }
     }
 
     fn due(&self, step: Step, moment: Moment) -> bool {
         let Some(armed) = &self.0 else { return false };
-        armed.step == step && armed.moment == moment && armed.left.fetch_sub(1, Ordering::Relaxed) == 1
+        armed.step == step
+            && armed.moment == moment
+            && armed.left.fetch_sub(1, Ordering::Relaxed) == 1
     }
 }
 
@@ -137,13 +154,27 @@ mod tests {
             (Step::HeadSwap, Moment::After),
             (Step::HeadSwap, Moment::After),
         ];
-        assert_eq!(passes.map(|(step, moment)| crash.due(step, moment)), [false, false, false, true, false]);
+        assert_eq!(
+            passes.map(|(step, moment)| crash.due(step, moment)),
+            [false, false, false, true, false]
+        );
     }
 
     #[test]
     fn what_is_no_crash_point_is_refused_with_the_steps_there_are() {
-        for text in ["head.swap", "head:before", "head.swap:amid", "head.swap:before:0", "head.swap:before:1:1"] {
-            assert!(CrashPoints::parse(text).unwrap_err().contains("record.swap"), "{text}");
+        for text in [
+            "head.swap",
+            "head:before",
+            "head.swap:amid",
+            "head.swap:before:0",
+            "head.swap:before:1:1",
+        ] {
+            assert!(
+                CrashPoints::parse(text)
+                    .unwrap_err()
+                    .contains("record.swap"),
+                "{text}"
+            );
         }
     }
 }

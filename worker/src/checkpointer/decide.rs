@@ -25,12 +25,21 @@ impl Checkpointer {
         self.write_plan().await?;
         self.write_history().await?;
         let (epoch, rolling) = (body.epoch, self.rolling.with(&body));
-        let owner = Owner { takeovers: 0, ..self.head.owner.clone() };
+        let owner = Owner {
+            takeovers: 0,
+            ..self.head.owner.clone()
+        };
         let head = self.seal(owner, body, rolling)?;
         self.swap(head, Step::HeadSwap).await?;
         self.rolling = self.head.rolling.clone();
         self.copied = false;
-        self.named.push_back(self.head.body.state_files().map(|f| f.name.clone()).collect());
+        self.named.push_back(
+            self.head
+                .body
+                .state_files()
+                .map(|f| f.name.clone())
+                .collect(),
+        );
         let surplus = self.named.len().saturating_sub(KEPT);
         self.named.drain(..surplus);
         Ok(CommitPermit { epoch })
@@ -46,7 +55,11 @@ impl Checkpointer {
         if !self.has_unrecorded() {
             return Ok(());
         }
-        let head = self.seal(self.head.owner.clone(), self.head.body.clone(), self.rolling.clone())?;
+        let head = self.seal(
+            self.head.owner.clone(),
+            self.head.body.clone(),
+            self.rolling.clone(),
+        )?;
         self.swap(head, Step::RecordSwap).await
     }
 
@@ -54,14 +67,21 @@ impl Checkpointer {
     pub async fn plan(&self, digest: &Digest) -> Result<serde_json::Value, Stop> {
         let name = paths::plan(digest);
         let damaged = |what: &str| Stop::damaged(&self.io.url, &format!("{name} {what}"));
-        let Some((bytes, _)) = self.io.get(&name).await? else { return Err(damaged("is gone")) };
+        let Some((bytes, _)) = self.io.get(&name).await? else {
+            return Err(damaged("is gone"));
+        };
         if Digest::of(&bytes) != *digest {
             return Err(damaged("does not have the content its name says"));
         }
         serde_json::from_slice(&bytes).map_err(|e| damaged(&e.to_string()))
     }
 
-    fn seal(&self, owner: Owner, body: Body, rolling: evp_core::protocol::head::Rolling) -> Result<Head, Stop> {
+    fn seal(
+        &self,
+        owner: Owner,
+        body: Body,
+        rolling: evp_core::protocol::head::Rolling,
+    ) -> Result<Head, Stop> {
         let unreadable = |e| Stop::unreadable(&self.io.url, &self.lane.head(), &e);
         Head::seal(self.io.ids.nonce(), owner, body, rolling).map_err(unreadable)
     }
@@ -70,19 +90,36 @@ impl Checkpointer {
     fn check(&self, body: &Body) -> Result<(), Stop> {
         let last = &self.head.body;
         let stop = |reason, what: String| {
-            let message = format!("epoch {}: {what}; nothing of it was written. This is a defect: please report it", body.epoch);
+            let message = format!(
+                "epoch {}: {what}; nothing of it was written. This is a defect: please report it",
+                body.epoch
+            );
             Err(Stop::stalled(reason, message))
         };
         if let Err(counts) = body.ledger.balance() {
-            return stop(reason::LEDGER_UNBALANCED, format!("the counts do not balance ({counts})"));
+            return stop(
+                reason::LEDGER_UNBALANCED,
+                format!("the counts do not balance ({counts})"),
+            );
         }
         let same = (&body.incarnation, &body.lane, body.epoch, &body.plan)
-            == (&last.incarnation, &last.lane, last.epoch.next(), &self.plan.digest);
+            == (
+                &last.incarnation,
+                &last.lane,
+                last.epoch.next(),
+                &self.plan.digest,
+            );
         if !same {
-            return stop(reason::CHECKPOINT_DAMAGED, format!("it does not follow epoch {} under our plan", last.epoch));
+            return stop(
+                reason::CHECKPOINT_DAMAGED,
+                format!("it does not follow epoch {} under our plan", last.epoch),
+            );
         }
         if !body.intents.is_empty() && self.rolling.undone.len() >= MAX_UNDONE {
-            return stop(reason::SINK_UNAVAILABLE, format!("{MAX_UNDONE} decided epochs wait for their sinks"));
+            return stop(
+                reason::SINK_UNAVAILABLE,
+                format!("{MAX_UNDONE} decided epochs wait for their sinks"),
+            );
         }
         Ok(())
     }
@@ -90,7 +127,9 @@ impl Checkpointer {
     async fn write_plan(&mut self) -> Result<(), Stop> {
         if !self.plan.written && self.head.body.plan != self.plan.digest {
             let bytes = Bytes::from(self.plan.bytes.clone());
-            self.io.put(Step::PlanPut, &paths::plan(&self.plan.digest), bytes).await?;
+            self.io
+                .put(Step::PlanPut, &paths::plan(&self.plan.digest), bytes)
+                .await?;
         }
         self.plan.written = true;
         Ok(())
@@ -101,7 +140,8 @@ impl Checkpointer {
         if !self.copied {
             let body = &self.head.body;
             let name = self.lane.epoch(body.epoch);
-            let bytes = canonical(body).map_err(|e| Stop::damaged(&self.io.url, &format!("{name}: {e}")))?;
+            let bytes = canonical(body)
+                .map_err(|e| Stop::damaged(&self.io.url, &format!("{name}: {e}")))?;
             self.io.put(Step::HistoryPut, &name, bytes.into()).await?;
             self.copied = true;
         }

@@ -69,8 +69,16 @@ impl<'a> Backoff<'a> {
 
     pub(super) async fn wait(&mut self, io: &Io, reason: &'static str, message: &str) {
         self.attempts = self.attempts.saturating_add(1);
-        let wait = FIRST_WAIT.saturating_mul(1 << self.attempts.min(16).saturating_sub(1)).min(LONGEST_WAIT);
-        io.report.waiting(&Waiting { on: self.on, reason, message, attempts: self.attempts, wait });
+        let wait = FIRST_WAIT
+            .saturating_mul(1 << self.attempts.min(16).saturating_sub(1))
+            .min(LONGEST_WAIT);
+        io.report.waiting(&Waiting {
+            on: self.on,
+            reason,
+            message,
+            attempts: self.attempts,
+            wait,
+        });
         io.clock.sleep(wait).await;
     }
 
@@ -99,13 +107,18 @@ pub(super) struct Io {
 
 impl fmt::Debug for Io {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Io").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Io")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
     }
 }
 
 impl Io {
     /// Repeats a request until it is answered. Not for conditional writes.
-    pub(super) async fn patiently<T>(&self, request: impl AsyncFn() -> Result<T, StoreError>) -> Result<T, Stop> {
+    pub(super) async fn patiently<T>(
+        &self,
+        request: impl AsyncFn() -> Result<T, StoreError>,
+    ) -> Result<T, Stop> {
         let mut backoff = Backoff::new(STORE);
         loop {
             match request().await {
@@ -135,7 +148,8 @@ impl Io {
     /// A plain write, with its crash points.
     pub(super) async fn put(&self, step: Step, name: &str, bytes: Bytes) -> Result<(), Stop> {
         self.crash.hit(step, Moment::Before);
-        self.patiently(async || self.store.put(name, bytes.clone()).await).await?;
+        self.patiently(async || self.store.put(name, bytes.clone()).await)
+            .await?;
         self.crash.hit(step, Moment::After);
         Ok(())
     }

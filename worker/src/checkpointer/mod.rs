@@ -22,8 +22,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use evp_api::plan::NodeName;
-pub use evp_core::protocol::decide::Identity;
 use evp_core::position::{Epoch, Micros, Positions, Term};
+pub use evp_core::protocol::decide::Identity;
 use evp_core::protocol::digest::Digest;
 use evp_core::protocol::head::{Body, Head, Rolling, Undone, WatermarkSnapshots};
 use evp_core::protocol::identity::Namespace;
@@ -51,12 +51,6 @@ impl CommitPermit {
     /// The decided epoch.
     pub fn epoch(&self) -> Epoch {
         self.epoch
-    }
-
-    /// A permit without a decision, for tests of sinks alone.
-    #[cfg(test)]
-    pub(crate) fn for_tests(epoch: Epoch) -> Self {
-        Self { epoch }
     }
 }
 
@@ -189,7 +183,11 @@ impl Checkpointer {
 
     /// What all sink identities of this lane have in common.
     pub fn namespace(&self) -> Namespace<'_> {
-        Namespace { checkpoint: &self.checkpoint, incarnation: &self.head.body.incarnation, lane: &self.lane }
+        Namespace {
+            checkpoint: &self.checkpoint,
+            incarnation: &self.head.body.incarnation,
+            lane: &self.lane,
+        }
     }
 
     /// Where state files are put and had; shared, so that it works while an epoch is applied.

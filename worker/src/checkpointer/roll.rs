@@ -37,7 +37,11 @@ struct Outcome {
 impl Checkpointer {
     /// Applies everything decided up to the permit's epoch that some sink does not hold. A sink out of reach is tried for
     /// ever, and reported. What was applied is noted for the next head even if another sink stops.
-    pub async fn apply(&mut self, permit: CommitPermit, sinks: &mut Sinks) -> Result<BTreeMap<NodeName, Applied>, Stop> {
+    pub async fn apply(
+        &mut self,
+        permit: CommitPermit,
+        sinks: &mut Sinks,
+    ) -> Result<BTreeMap<NodeName, Applied>, Stop> {
         let work = self.work(permit.epoch, sinks)?;
         let io = &self.io;
         let outcomes = join_all(work.into_iter().map(|w| apply_one(io, &permit, w))).await;
@@ -50,12 +54,22 @@ impl Checkpointer {
     /// contradict each other. `sinks` are those of the newest body, opened under the plan that decided it, and for undone
     /// epochs of sinks that were removed since, their old targets under the old name.
     pub async fn roll_forward(&mut self, sinks: &mut Sinks) -> Result<(), Stop> {
-        let permit = CommitPermit { epoch: self.head.body.epoch };
+        let permit = CommitPermit {
+            epoch: self.head.body.epoch,
+        };
         for work in self.work(permit.epoch, sinks)? {
-            let Work { name, sink, intents } = work;
+            let Work {
+                name,
+                sink,
+                intents,
+            } = work;
             for intent in intents {
                 if self.judge(&name, sink, &intent, roll_forward).await? == RollForward::Apply {
-                    let work = Work { name: name.clone(), sink, intents: vec![intent.clone()] };
+                    let work = Work {
+                        name: name.clone(),
+                        sink,
+                        intents: vec![intent.clone()],
+                    };
                     let outcome = apply_one(&self.io, &permit, work).await;
                     self.note(vec![outcome])?;
                 }
@@ -68,10 +82,17 @@ impl Checkpointer {
     /// Sinks for which nothing is undone must hold exactly what the head says.
     async fn check_standing(&self, sinks: &mut Sinks) -> Result<(), Stop> {
         for (name, entry) in &self.head.body.sinks {
-            let Some(sink) = sinks.get_mut(name) else { continue };
+            let Some(sink) = sinks.get_mut(name) else {
+                continue;
+            };
             let epoch = entry.prev.unwrap_or(self.head.body.epoch);
             let body = serde_json::Value::Null;
-            let intent = Intent { sink: entry.identity.clone(), epoch, prev: entry.prev, body };
+            let intent = Intent {
+                sink: entry.identity.clone(),
+                epoch,
+                prev: entry.prev,
+                body,
+            };
             self.judge(name, sink, &intent, standing).await?;
         }
         Ok(())
@@ -87,10 +108,25 @@ impl Checkpointer {
     ) -> Result<RollForward, Stop> {
         let head = self.head.body.epoch;
         let held = ask(&self.io, name, sink, intent).await?;
-        let mut decision = decide(intent, Marker { held, head, fresh: false });
+        let mut decision = decide(
+            intent,
+            Marker {
+                held,
+                head,
+                fresh: false,
+            },
+        );
         if decision == RollForward::ReadHead {
             let now = self.read_epoch().await?;
-            decision = after_reading_head(intent, head, Marker { held, head: now, fresh: true });
+            decision = after_reading_head(
+                intent,
+                head,
+                Marker {
+                    held,
+                    head: now,
+                    fresh: true,
+                },
+            );
         }
         let holds = held.map_or("nothing".to_owned(), |e| format!("epoch {e}"));
         let url = &self.io.url;
@@ -113,7 +149,10 @@ impl Checkpointer {
             )),
             RollForward::Contradiction => Err(Stop::damaged(
                 url,
-                &format!("sink {name} holds {holds}, which had nothing for it before epoch {}", intent.epoch),
+                &format!(
+                    "sink {name} holds {holds}, which had nothing for it before epoch {}",
+                    intent.epoch
+                ),
             )),
         }
     }
@@ -130,16 +169,29 @@ impl Checkpointer {
     /// What each sink is still to do, up to an epoch.
     fn work<'a>(&self, until: Epoch, sinks: &'a mut Sinks) -> Result<Vec<Work<'a>>, Stop> {
         let mut by_sink: BTreeMap<&SinkIdentity, Vec<Intent>> = BTreeMap::new();
-        for intent in self.rolling.undone.iter().filter(|u| u.epoch <= until).flat_map(|u| &u.intents) {
+        for intent in self
+            .rolling
+            .undone
+            .iter()
+            .filter(|u| u.epoch <= until)
+            .flat_map(|u| &u.intents)
+        {
             if !self.rolling.holds(intent) {
-                by_sink.entry(&intent.sink).or_default().push(intent.clone());
+                by_sink
+                    .entry(&intent.sink)
+                    .or_default()
+                    .push(intent.clone());
             }
         }
         let mut work = Vec::new();
         for (name, sink) in sinks {
             let identity = self.head.body.sinks.get(name).map(|e| &e.identity);
             if let Some(intents) = identity.and_then(|i| by_sink.remove(i)) {
-                work.push(Work { name: name.clone(), sink, intents });
+                work.push(Work {
+                    name: name.clone(),
+                    sink,
+                    intents,
+                });
             }
         }
         match by_sink.into_values().next() {
@@ -157,7 +209,13 @@ impl Checkpointer {
 
     fn note(&mut self, outcomes: Vec<Outcome>) -> Result<BTreeMap<NodeName, Applied>, Stop> {
         let (mut applied, mut stopped) = (BTreeMap::new(), None);
-        for Outcome { name, held, last, stop } in outcomes {
+        for Outcome {
+            name,
+            held,
+            last,
+            stop,
+        } in outcomes
+        {
             for (sink, epoch) in &held {
                 self.rolling.note(sink, *epoch);
             }
@@ -169,14 +227,25 @@ impl Checkpointer {
 }
 
 async fn apply_one(io: &Io, permit: &CommitPermit, work: Work<'_>) -> Outcome {
-    let Work { name, sink, intents } = work;
-    let mut outcome = Outcome { name, held: Vec::new(), last: Applied::default(), stop: None };
+    let Work {
+        name,
+        sink,
+        intents,
+    } = work;
+    let mut outcome = Outcome {
+        name,
+        held: Vec::new(),
+        last: Applied::default(),
+        stop: None,
+    };
     for intent in intents {
         io.crash.hit(Step::Begin, Moment::Before);
         let mut backoff = Backoff::new(outcome.name.as_str());
         let result = loop {
             match sink.apply(&intent, permit).await {
-                Err(SinkError::Unavailable { reason, message }) => backoff.wait(io, reason, &message).await,
+                Err(SinkError::Unavailable { reason, message }) => {
+                    backoff.wait(io, reason, &message).await
+                }
                 result => break result,
             }
         };
@@ -196,12 +265,19 @@ async fn apply_one(io: &Io, permit: &CommitPermit, work: Work<'_>) -> Outcome {
     outcome
 }
 
-async fn ask(io: &Io, name: &NodeName, sink: &mut Box<dyn Sink>, intent: &Intent) -> Result<Option<Epoch>, Stop> {
+async fn ask(
+    io: &Io,
+    name: &NodeName,
+    sink: &mut Box<dyn Sink>,
+    intent: &Intent,
+) -> Result<Option<Epoch>, Stop> {
     io.crash.hit(Step::Probe, Moment::Before);
     let mut backoff = Backoff::new(name.as_str());
     loop {
         match sink.probe(intent).await {
-            Err(SinkError::Unavailable { reason, message }) => backoff.wait(io, reason, &message).await,
+            Err(SinkError::Unavailable { reason, message }) => {
+                backoff.wait(io, reason, &message).await
+            }
             Err(e) => return Err(e.into()),
             Ok(held) => {
                 backoff.done(io);

@@ -29,6 +29,14 @@ struct Objects {
     born: Found<Born>,
 }
 
+/// A lane that is ours.
+struct Owned {
+    head: Head,
+    etag: ETag,
+    checkpoint: String,
+    new: bool,
+}
+
 /// A start under way.
 struct Start {
     io: Io,
@@ -46,31 +54,26 @@ impl Checkpointer {
         let mut doubted = false;
         for _ in 0..MOST_RACES {
             let objects = start.read().await?;
-            let (head, tag, checkpoint, new) = match (start.decide(&objects), objects) {
+            let owned = match start.decide(&objects) {
                 // A gap may be the moment between two reads of ours: it counts when it is still there.
-                (decide::Startup::Refuse(Refusal::Damaged(_)), _) if !doubted => {
+                decide::Startup::Refuse(Refusal::Damaged(_)) if !doubted => {
                     doubted = true;
-                    continue;
+                    None
                 }
-                (decide::Startup::Refuse(refusal), _) => return Err(Stop::refusal(&start.io.url, refusal)),
-                (decide::Startup::NewStart { .. }, objects) => {
-                    let Some(checkpoint) = start.claim(objects.owner).await? else { continue };
-                    let Some((head, tag)) = start.create(&checkpoint, positions).await? else { continue };
-                    start.bear(&head.body.incarnation).await?;
-                    (head, tag, checkpoint, true)
+                decide::Startup::Refuse(refusal) => {
+                    return Err(Stop::refusal(&start.io.url, refusal));
                 }
-                (decide::Startup::Resume { born }, Objects { owner: Some(Ok(owner)), head: Some(Ok(head)), head_tag, .. }) => {
-                    let Some((head, tag)) = start.take_over(head, head_tag).await? else { continue };
-                    if !born {
-                        start.bear(&head.body.incarnation).await?;
-                    }
-                    (head, tag, owner.checkpoint, false)
-                }
-                (decide::Startup::Resume { .. }, _) => return Err(start.damaged("head.json and owner.json are gone")),
+                decide::Startup::NewStart { .. } => start.begin(objects.owner, positions).await?,
+                decide::Startup::Resume { born } => start.resume(objects, born).await?,
             };
-            return Ok(start.finish(head, tag, checkpoint, new));
+            if let Some(owned) = owned {
+                return Ok(start.finish(owned));
+            }
         }
-        Err(Stop::retried(evp_api::reason::STARTING, format!("{}: another process is always faster", start.io.url)))
+        Err(Stop::retried(
+            evp_api::reason::STARTING,
+            format!("{}: another process is always faster", start.io.url),
+        ))
     }
 }
 
@@ -86,27 +89,44 @@ impl Start {
             starting: true,
         };
         let bytes = bytes_of(&io, "plan", &setup.plan)?.to_vec();
-        let plan = PlanObject { digest: Digest::of(&bytes), bytes, written: false };
+        let plan = PlanObject {
+            digest: Digest::of(&bytes),
+            bytes,
+            written: false,
+        };
         Ok(Self { io, setup, plan })
     }
 
-    fn damaged(&self, what: &str) -> Stop {
-        Stop::damaged(&self.io.url, what)
-    }
-
     async fn probe(&self) -> Result<(), Stop> {
-        let Io { store, url, ids, .. } = &self.io;
-        self.io.patiently(async || probe::probe(store.as_ref(), url, &ids.nonce()).await).await
+        let Io {
+            store, url, ids, ..
+        } = &self.io;
+        self.io
+            .patiently(async || probe::probe(store.as_ref(), url, &ids.nonce()).await)
+            .await
     }
 
     /// In the reverse order of creation, so that a start of somebody else in between leaves no gap.
     async fn read(&self) -> Result<Objects, Stop> {
         let lane = &self.setup.lane;
-        let born = self.io.get(&lane.born()).await?.map(|(bytes, _)| parse(&bytes));
+        let born = self
+            .io
+            .get(&lane.born())
+            .await?
+            .map(|(bytes, _)| parse(&bytes));
         let found = self.io.get(&lane.head()).await?;
-        let owner = self.io.get(paths::OWNER).await?.map(|(bytes, _)| parse(&bytes));
+        let owner = self
+            .io
+            .get(paths::OWNER)
+            .await?
+            .map(|(bytes, _)| parse(&bytes));
         let head = parse_head(found.as_ref());
-        Ok(Objects { owner, head, head_tag: found.map(|(_, tag)| tag), born })
+        Ok(Objects {
+            owner,
+            head,
+            head_tag: found.map(|(_, tag)| tag),
+            born,
+        })
     }
 
     fn decide(&self, objects: &Objects) -> decide::Startup {
@@ -122,16 +142,81 @@ impl Start {
         })
     }
 
+    /// A new start. `None`: somebody else was faster.
+    async fn begin(
+        &mut self,
+        owner: Found<OwnerFile>,
+        positions: &mut dyn StartPositions,
+    ) -> Result<Option<Owned>, Stop> {
+        let Some(checkpoint) = self.claim(owner).await? else {
+            return Ok(None);
+        };
+        let Some((head, etag)) = self.create(&checkpoint, positions).await? else {
+            return Ok(None);
+        };
+        self.bear(&head.body.incarnation).await?;
+        Ok(Some(Owned {
+            head,
+            etag,
+            checkpoint,
+            new: true,
+        }))
+    }
+
+    /// Takes the lane over. `None`: the head changed meanwhile.
+    async fn resume(&self, objects: Objects, born: bool) -> Result<Option<Owned>, Stop> {
+        let Objects {
+            owner: Some(Ok(owner)),
+            head: Some(Ok(head)),
+            head_tag: Some(tag),
+            ..
+        } = objects
+        else {
+            return Err(Stop::damaged(
+                &self.io.url,
+                "owner.json or head.json is gone",
+            ));
+        };
+        let Some((head, etag)) = self.take_over(head, tag).await? else {
+            return Ok(None);
+        };
+        if !born {
+            self.bear(&head.body.incarnation).await?;
+        }
+        Ok(Some(Owned {
+            head,
+            etag,
+            checkpoint: owner.checkpoint,
+            new: false,
+        }))
+    }
+
     /// Makes the path ours: the checkpoint id. `None`: somebody else was faster.
     async fn claim(&self, there: Found<OwnerFile>) -> Result<Option<String>, Stop> {
         if let Some(Ok(owner)) = there {
             return Ok(Some(owner.checkpoint));
         }
-        let Identity { name, uid, namespace_uid, pod: _ } = self.setup.identity.clone();
-        let owner = OwnerFile { format: FORMAT, checkpoint: self.io.ids.random128(), namespace_uid, name, uid };
+        let Identity {
+            name,
+            uid,
+            namespace_uid,
+            pod: _,
+        } = self.setup.identity.clone();
+        let owner = OwnerFile {
+            format: FORMAT,
+            checkpoint: self.io.ids.random128(),
+            namespace_uid,
+            name,
+            uid,
+        };
         let bytes = bytes_of(&self.io, paths::OWNER, &owner)?;
         self.io.crash.hit(Step::OwnerCreate, Moment::Before);
-        let written = self.io.put_once(paths::OWNER, bytes.clone(), &Condition::Absent, |there| *there == bytes).await?;
+        let written = self
+            .io
+            .put_once(paths::OWNER, bytes.clone(), &Condition::Absent, |there| {
+                *there == bytes
+            })
+            .await?;
         self.io.crash.hit(Step::OwnerCreate, Moment::After);
         Ok(matches!(written, Written::Ours(_)).then_some(owner.checkpoint))
     }
@@ -144,15 +229,31 @@ impl Start {
     ) -> Result<Option<(Head, ETag)>, Stop> {
         let now = self.io.clock.now();
         let start = positions.resolve(now).await?;
-        self.io.put(Step::PlanPut, &paths::plan(&self.plan.digest), self.plan.bytes.clone().into()).await?;
+        self.io
+            .put(
+                Step::PlanPut,
+                &paths::plan(&self.plan.digest),
+                self.plan.bytes.clone().into(),
+            )
+            .await?;
         self.plan.written = true;
         let body = self.first_body(checkpoint, now, start);
         let owner = Owner::first(&self.setup.identity.pod);
-        self.write_head(owner, body, Rolling::default(), &Condition::Absent, Step::HeadSwap).await
+        self.write_head(
+            owner,
+            body,
+            Rolling::default(),
+            &Condition::Absent,
+            Step::HeadSwap,
+        )
+        .await
     }
 
     fn first_body(&self, checkpoint: &str, now: Micros, start: StartPoint) -> Body {
-        let StartPoint { positions, watermarks } = start;
+        let StartPoint {
+            positions,
+            watermarks,
+        } = start;
         let mut body = Body {
             incarnation: self.io.ids.random128(),
             lane: self.setup.lane.clone(),
@@ -174,10 +275,16 @@ impl Start {
     }
 
     /// Swaps in our pod under the next term. `None`: the head changed meanwhile.
-    async fn take_over(&self, head: Head, tag: Option<ETag>) -> Result<Option<(Head, ETag)>, Stop> {
-        let Some(tag) = tag else { return Err(self.damaged("head.json has no ETag")) };
+    async fn take_over(&self, head: Head, tag: ETag) -> Result<Option<(Head, ETag)>, Stop> {
         let owner = head.owner.taken_by(&self.setup.identity.pod);
-        self.write_head(owner, head.body, head.rolling, &Condition::Matches(tag), Step::OwnSwap).await
+        self.write_head(
+            owner,
+            head.body,
+            head.rolling,
+            &Condition::Matches(tag),
+            Step::OwnSwap,
+        )
+        .await
     }
 
     async fn write_head(
@@ -194,7 +301,10 @@ impl Start {
         let bytes = head.to_bytes().map_err(unreadable)?;
         let ours = |there: &Bytes| Head::from_bytes(there).is_ok_and(|h| h.write == head.write);
         self.io.crash.hit(step, Moment::Before);
-        let written = self.io.put_once(&name, bytes.into(), condition, ours).await?;
+        let written = self
+            .io
+            .put_once(&name, bytes.into(), condition, ours)
+            .await?;
         self.io.crash.hit(step, Moment::After);
         match written {
             Written::Ours(tag) => Ok(Some((head, tag))),
@@ -205,27 +315,62 @@ impl Start {
     /// Says that epoch 0 is decided; must be there before epoch 1 is.
     async fn bear(&self, incarnation: &str) -> Result<(), Stop> {
         let name = self.setup.lane.born();
-        let born = Born { format: FORMAT, incarnation: incarnation.to_owned() };
+        let born = Born {
+            format: FORMAT,
+            incarnation: incarnation.to_owned(),
+        };
         let bytes = bytes_of(&self.io, &name, &born)?;
         self.io.crash.hit(Step::BornCreate, Moment::Before);
-        let written = self.io.put_once(&name, bytes, &Condition::Absent, |there| parse(there).as_ref() == Ok(&born)).await?;
+        let written = self
+            .io
+            .put_once(&name, bytes, &Condition::Absent, |there| {
+                parse(there).as_ref() == Ok(&born)
+            })
+            .await?;
         self.io.crash.hit(Step::BornCreate, Moment::After);
         match written {
             Written::Ours(_) => Ok(()),
-            Written::Theirs(_) => Err(self.damaged("born.json and head.json are of different incarnations")),
+            Written::Theirs(_) => Err(Stop::damaged(
+                &self.io.url,
+                "born.json and head.json are of different incarnations",
+            )),
         }
     }
 
-    fn finish(self, head: Head, etag: ETag, checkpoint: String, new: bool) -> Started {
+    fn finish(self, owned: Owned) -> Started {
+        let Owned {
+            head,
+            etag,
+            checkpoint,
+            new,
+        } = owned;
         let Self { io, setup, plan } = self;
         let Setup { lane, targets, .. } = setup;
         let named = VecDeque::from([head.body.state_files().map(|f| f.name.clone()).collect()]);
         let (body, rolling) = (head.body.clone(), head.rolling.clone());
-        let io = Io { starting: false, ..io };
+        let io = Io {
+            starting: false,
+            ..io
+        };
         let undone = rolling.undone.clone();
-        let checkpointer =
-            Checkpointer { io, lane, checkpoint, plan, targets, head, etag, rolling, copied: false, named };
-        Started { checkpointer, body, undone, new }
+        let checkpointer = Checkpointer {
+            io,
+            lane,
+            checkpoint,
+            plan,
+            targets,
+            head,
+            etag,
+            rolling,
+            copied: false,
+            named,
+        };
+        Started {
+            checkpointer,
+            body,
+            undone,
+            new,
+        }
     }
 }
 

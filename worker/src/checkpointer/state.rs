@@ -23,10 +23,22 @@ impl StateFiles {
     }
 
     /// Writes a file for the open epoch. Garbage, until a decided epoch names it.
-    pub async fn put(&self, epoch: Epoch, kind: StateKind, bytes: Bytes) -> Result<StateFile, Stop> {
+    pub async fn put(
+        &self,
+        epoch: Epoch,
+        kind: StateKind,
+        bytes: Bytes,
+    ) -> Result<StateFile, Stop> {
         let name = paths::unique(epoch, &self.io.ids.nonce());
-        let file = StateFile { name, kind, length: bytes.len() as u64, sha256: Digest::of(&bytes) };
-        self.io.put(Step::StatePut, &self.lane.state(&file.name), bytes).await?;
+        let file = StateFile {
+            name,
+            kind,
+            length: bytes.len() as u64,
+            sha256: Digest::of(&bytes),
+        };
+        self.io
+            .put(Step::StatePut, &self.lane.state(&file.name), bytes)
+            .await?;
         Ok(file)
     }
 
@@ -34,9 +46,15 @@ impl StateFiles {
     pub async fn get(&self, file: &StateFile) -> Result<Bytes, Stop> {
         let name = self.lane.state(&file.name);
         let damaged = |what: &str| Stop::damaged(&self.io.url, &format!("{name} {what}"));
-        let Some((bytes, _)) = self.io.get(&name).await? else { return Err(damaged("is gone")) };
+        let Some((bytes, _)) = self.io.get(&name).await? else {
+            return Err(damaged("is gone"));
+        };
         if bytes.len() as u64 != file.length {
-            return Err(damaged(&format!("has {} bytes and not {}", bytes.len(), file.length)));
+            return Err(damaged(&format!(
+                "has {} bytes and not {}",
+                bytes.len(),
+                file.length
+            )));
         }
         if Digest::of(&bytes) != file.sha256 {
             return Err(damaged("does not have the checksum it was written with"));

@@ -22,24 +22,37 @@ pub struct Stop {
 impl Stop {
     /// A person must act.
     pub fn stalled(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), retry: false }
+        Self {
+            reason,
+            message: message.into(),
+            retry: false,
+        }
     }
 
     /// Starting anew may help.
     pub fn retried(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), retry: true }
+        Self {
+            reason,
+            message: message.into(),
+            retry: true,
+        }
     }
 
     pub(super) fn damaged(url: &str, what: &str) -> Self {
         Self::stalled(
             reason::CHECKPOINT_DAMAGED,
-            format!("{url}: {what}; restore the folder as a whole, or use another path with tables of its own"),
+            format!(
+                "{url}: {what}; restore the folder as a whole, or use another path with tables of its own"
+            ),
         )
     }
 
     pub(super) fn newer(url: &str, name: &str, format: u64) -> Self {
         let what = "a newer version of EventPipeline wrote it; run that version again";
-        Self::stalled(reason::CHECKPOINT_TOO_NEW, format!("{url}/{name} has format {format}: {what}"))
+        Self::stalled(
+            reason::CHECKPOINT_TOO_NEW,
+            format!("{url}/{name} has format {format}: {what}"),
+        )
     }
 
     pub(super) fn unreadable(url: &str, name: &str, e: &Unreadable) -> Self {
@@ -50,14 +63,19 @@ impl Stop {
     }
 
     pub(super) fn fenced(url: &str, term: impl std::fmt::Display, pod: &str) -> Self {
-        Self::stalled(reason::FENCED, format!("{url}: pod {pod} owns the lane with term {term}; this pod leaves it alone"))
+        Self::stalled(
+            reason::FENCED,
+            format!("{url}: pod {pod} owns the lane with term {term}; this pod leaves it alone"),
+        )
     }
 
     pub(super) fn refusal(url: &str, refusal: Refusal) -> Self {
         match refusal {
             Refusal::Owned { name, uid } => Self::stalled(
                 reason::CHECKPOINT_OWNED,
-                format!("{url} belongs to pipeline {name} ({uid}); give this pipeline a checkpoint path of its own"),
+                format!(
+                    "{url} belongs to pipeline {name} ({uid}); give this pipeline a checkpoint path of its own"
+                ),
             ),
             Refusal::Fenced { term, pod } => Self::fenced(url, term, &pod),
             Refusal::Behind { head, seen } => Self::behind(url, head.map(|e| e.0), seen.0),
@@ -80,7 +98,11 @@ impl Stop {
 
 impl From<StoreError> for Stop {
     fn from(e: StoreError) -> Self {
-        Self { reason: e.reason(), message: e.describe(), retry: e.heals() }
+        Self {
+            reason: e.reason(),
+            message: e.describe(),
+            retry: e.heals(),
+        }
     }
 }
 

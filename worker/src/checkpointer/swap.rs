@@ -41,7 +41,9 @@ impl Io {
             };
             let there = self.get(name).await?;
             match (&there, condition) {
-                (Some((content, tag)), _) if ours(content) => return Ok(Written::Ours(tag.clone())),
+                (Some((content, tag)), _) if ours(content) => {
+                    return Ok(Written::Ours(tag.clone()));
+                }
                 (None, Condition::Absent) => {}
                 (Some((_, tag)), Condition::Matches(old)) if tag == old => {}
                 _ => return Ok(Written::Theirs(there)),
@@ -54,7 +56,10 @@ impl Io {
 /// Refused, and yet nothing changed: a race in flight.
 fn race(name: &str) -> StoreError {
     let source = "the store refused a conditional write whose condition holds".into();
-    StoreError::Unavailable { at: name.to_owned(), source }
+    StoreError::Unavailable {
+        at: name.to_owned(),
+        source,
+    }
 }
 
 /// What is at the head's name.
@@ -66,11 +71,17 @@ impl Checkpointer {
     /// Replaces the head by one of our own. After `Err` this checkpointer writes no more.
     pub(super) async fn swap(&mut self, head: Head, step: Step) -> Result<(), Stop> {
         let (name, url) = (self.lane.head(), self.io.url.clone());
-        let bytes = head.to_bytes().map_err(|e| Stop::unreadable(&url, &name, &e))?;
+        let bytes = head
+            .to_bytes()
+            .map_err(|e| Stop::unreadable(&url, &name, &e))?;
         let condition = Condition::Matches(self.etag.clone());
         let ours = |bytes: &Bytes| Head::from_bytes(bytes).is_ok_and(|h| h.write == head.write);
         self.io.crash.hit(step, Moment::Before);
-        let there = match self.io.put_once(&name, bytes.into(), &condition, ours).await? {
+        let there = match self
+            .io
+            .put_once(&name, bytes.into(), &condition, ours)
+            .await?
+        {
             Written::Ours(tag) => {
                 self.io.crash.hit(step, Moment::After);
                 self.etag = tag;
@@ -87,12 +98,21 @@ impl Checkpointer {
             epoch: self.head.body.epoch,
             unchanged: false,
         };
-        Err(match read_back(attempt, found.as_ref().map(|f| f.as_ref().map_err(Clone::clone))) {
-            ReadBack::Fenced { term, pod } => Stop::fenced(&url, term, &pod),
-            ReadBack::Newer(format) => Stop::newer(&url, &name, format),
-            ReadBack::Behind(epoch) => Stop::behind(&url, Some(epoch.0), self.head.body.epoch.0),
-            ReadBack::Damaged(what) => Stop::damaged(&url, &what),
-            ReadBack::Won | ReadBack::TryAgain => Stop::damaged(&url, "head.json changed while it was read back"),
-        })
+        Err(
+            match read_back(
+                attempt,
+                found.as_ref().map(|f| f.as_ref().map_err(Clone::clone)),
+            ) {
+                ReadBack::Fenced { term, pod } => Stop::fenced(&url, term, &pod),
+                ReadBack::Newer(format) => Stop::newer(&url, &name, format),
+                ReadBack::Behind(epoch) => {
+                    Stop::behind(&url, Some(epoch.0), self.head.body.epoch.0)
+                }
+                ReadBack::Damaged(what) => Stop::damaged(&url, &what),
+                ReadBack::Won | ReadBack::TryAgain => {
+                    Stop::damaged(&url, "head.json changed while it was read back")
+                }
+            },
+        )
     }
 }

@@ -27,7 +27,10 @@ impl Checkpointer {
         }
         let swept = self.sweep_folders().await;
         if let Err(e) = swept {
-            tracing::warn!("garbage of the checkpoint is left for later: {}", e.describe());
+            tracing::warn!(
+                "garbage of the checkpoint is left for later: {}",
+                e.describe()
+            );
         }
     }
 
@@ -37,13 +40,18 @@ impl Checkpointer {
         let oldest = head.0.saturating_sub(KEPT as u64).min(undone.0);
         let named: BTreeSet<&str> = self.named.iter().flatten().map(String::as_str).collect();
         let stale = |name: &str, before: u64| written_for(name).is_some_and(|e| e.0 < before);
-        for folder in [self.lane.state(""), self.lane.outbox(""), self.lane.intent("")] {
+        for folder in [
+            self.lane.state(""),
+            self.lane.outbox(""),
+            self.lane.intent(""),
+        ] {
             let garbage = |name: &str| stale(name, oldest) && !named.contains(name);
             self.delete(&folder, garbage).await?;
         }
         if head.0.is_multiple_of(EVERY * 50) {
             let folder = self.lane.epochs();
-            self.delete(&folder, |name| stale(name, head.0.saturating_sub(HISTORY))).await?;
+            self.delete(&folder, |name| stale(name, head.0.saturating_sub(HISTORY)))
+                .await?;
         }
         Ok(())
     }

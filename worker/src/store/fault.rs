@@ -1,4 +1,4 @@
-//! A store that fails where a test wants it to.
+//! A store that fails where a test wants it to, and lets others run before each request.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -34,7 +34,10 @@ pub(crate) struct FaultStore {
 
 impl FaultStore {
     pub(crate) fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, faults: Mutex::default() }
+        Self {
+            inner,
+            faults: Mutex::default(),
+        }
     }
 
     /// The `nth` conditional write of this object from now on, counted from 1, meets the fault.
@@ -46,18 +49,25 @@ impl FaultStore {
 
     fn fault(&self, name: &str) -> Fault {
         let mut faults = self.faults.lock().unwrap();
-        let fault = faults.iter_mut().find(|(n, q)| n == name && !q.is_empty()).and_then(|(_, q)| q.pop_front());
+        let fault = faults
+            .iter_mut()
+            .find(|(n, q)| n == name && !q.is_empty())
+            .and_then(|(_, q)| q.pop_front());
         fault.unwrap_or(Fault::None)
     }
 }
 
 fn lost(name: &str) -> StoreError {
-    StoreError::Unavailable { at: name.to_owned(), source: "connection reset".into() }
+    StoreError::Unavailable {
+        at: name.to_owned(),
+        source: "connection reset".into(),
+    }
 }
 
 #[async_trait]
 impl Store for FaultStore {
     async fn get(&self, name: &str) -> Result<Option<(Bytes, ETag)>, StoreError> {
+        tokio::task::yield_now().await;
         self.inner.get(name).await
     }
 
@@ -65,13 +75,30 @@ impl Store for FaultStore {
         self.inner.put(name, bytes).await
     }
 
-    async fn put_if(&self, name: &str, bytes: Bytes, condition: &Condition) -> Result<PutOutcome, StoreError> {
+    async fn put_if(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        condition: &Condition,
+    ) -> Result<PutOutcome, StoreError> {
+        tokio::task::yield_now().await;
         match self.fault(name) {
             Fault::None => self.inner.put_if(name, bytes, condition).await,
             Fault::Lost => Err(lost(name)),
-            Fault::ReplyLost => self.inner.put_if(name, bytes, condition).await.and(Err(lost(name))),
-            Fault::DoneAndRefused => self.inner.put_if(name, bytes, condition).await.map(|_| PutOutcome::Refused),
-            Fault::Denied => Err(StoreError::Denied { at: name.to_owned(), source: "403".into() }),
+            Fault::ReplyLost => self
+                .inner
+                .put_if(name, bytes, condition)
+                .await
+                .and(Err(lost(name))),
+            Fault::DoneAndRefused => self
+                .inner
+                .put_if(name, bytes, condition)
+                .await
+                .map(|_| PutOutcome::Refused),
+            Fault::Denied => Err(StoreError::Denied {
+                at: name.to_owned(),
+                source: "403".into(),
+            }),
             Fault::IgnoreCondition => {
                 self.inner.put(name, bytes).await?;
                 let (_, tag) = self.inner.get(name).await?.unwrap();

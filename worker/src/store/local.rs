@@ -29,7 +29,10 @@ struct Folder {
 impl LocalStore {
     /// Objects below a folder that exists.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self(Arc::new(Folder { root: root.into(), files: AtomicU64::new(0) }))
+        Self(Arc::new(Folder {
+            root: root.into(),
+            files: AtomicU64::new(0),
+        }))
     }
 
     async fn run<T: Send + 'static>(
@@ -42,11 +45,18 @@ impl LocalStore {
         let at = || self.0.root.join(name).display().to_string();
         match done {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(e)) if e.kind() == io::ErrorKind::PermissionDenied => {
-                Err(StoreError::Denied { at: at(), source: Box::new(e) })
-            }
-            Ok(Err(e)) => Err(StoreError::Unavailable { at: at(), source: Box::new(e) }),
-            Err(e) => Err(StoreError::Unavailable { at: at(), source: Box::new(e) }),
+            Ok(Err(e)) if e.kind() == io::ErrorKind::PermissionDenied => Err(StoreError::Denied {
+                at: at(),
+                source: Box::new(e),
+            }),
+            Ok(Err(e)) => Err(StoreError::Unavailable {
+                at: at(),
+                source: Box::new(e),
+            }),
+            Err(e) => Err(StoreError::Unavailable {
+                at: at(),
+                source: Box::new(e),
+            }),
         }
     }
 }
@@ -54,7 +64,8 @@ impl LocalStore {
 #[async_trait]
 impl Store for LocalStore {
     async fn get(&self, name: &str) -> Result<Option<(Bytes, ETag)>, StoreError> {
-        self.run(name, |folder, name| read(&folder.root.join(name))).await
+        self.run(name, |folder, name| read(&folder.root.join(name)))
+            .await
     }
 
     async fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
@@ -66,15 +77,27 @@ impl Store for LocalStore {
         .await
     }
 
-    async fn put_if(&self, name: &str, bytes: Bytes, condition: &Condition) -> Result<PutOutcome, StoreError> {
+    async fn put_if(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        condition: &Condition,
+    ) -> Result<PutOutcome, StoreError> {
         let condition = condition.clone();
-        self.run(name, move |folder, name| folder.put_if(name, &bytes, &condition)).await
+        self.run(name, move |folder, name| {
+            folder.put_if(name, &bytes, &condition)
+        })
+        .await
     }
 
     async fn list(&self, folder: &str) -> Result<Vec<String>, StoreError> {
         self.run(folder, |folder, below| {
             let mut names = Vec::new();
-            walk(&folder.root.join(below), below.trim_end_matches('/'), &mut names)?;
+            walk(
+                &folder.root.join(below),
+                below.trim_end_matches('/'),
+                &mut names,
+            )?;
             names.sort_unstable();
             Ok(names)
         })
@@ -82,9 +105,11 @@ impl Store for LocalStore {
     }
 
     async fn delete(&self, name: &str) -> Result<(), StoreError> {
-        self.run(name, |folder, name| match fs::remove_file(folder.root.join(name)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
+        self.run(name, |folder, name| {
+            match fs::remove_file(folder.root.join(name)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            }
         })
         .await
     }
@@ -93,7 +118,12 @@ impl Store for LocalStore {
 impl Folder {
     fn put_if(&self, name: &str, bytes: &[u8], condition: &Condition) -> io::Result<PutOutcome> {
         let lock_file = self.root.join(".lock");
-        let mut lock = File::options().read(true).write(true).create(true).truncate(false).open(lock_file)?;
+        let mut lock = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(lock_file)?;
         lock.lock()?;
         let target = self.root.join(name);
         let holds = match (condition, read(&target)?) {
@@ -131,8 +161,14 @@ fn stamp(lock: &mut File, aside: &Path) -> io::Result<()> {
     lock.read_to_string(&mut text)?;
     let last: u64 = text.trim().parse().unwrap_or(0);
     let file = File::options().write(true).open(aside)?;
-    let now = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let stamp = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).max(last + 1);
+    let now = file
+        .metadata()?
+        .modified()?
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let stamp = u64::try_from(now.as_nanos())
+        .unwrap_or(u64::MAX)
+        .max(last + 1);
     file.set_times(FileTimes::new().set_modified(UNIX_EPOCH + Duration::from_nanos(stamp)))?;
     file.sync_all()?;
     lock.rewind()?;
@@ -163,7 +199,10 @@ fn read(path: &Path) -> io::Result<Option<(Bytes, ETag)>> {
 fn etag(file: &File, bytes: &[u8]) -> io::Result<ETag> {
     let meta = file.metadata()?;
     let (inode, seconds, nanos) = (meta.ino(), meta.mtime(), meta.mtime_nsec());
-    Ok(ETag(format!("{inode}-{seconds}.{nanos:09}-{}", Digest::of(bytes).short())))
+    Ok(ETag(format!(
+        "{inode}-{seconds}.{nanos:09}-{}",
+        Digest::of(bytes).short()
+    )))
 }
 
 fn walk(dir: &Path, name: &str, names: &mut Vec<String>) -> io::Result<()> {
@@ -173,7 +212,9 @@ fn walk(dir: &Path, name: &str, names: &mut Vec<String>) -> io::Result<()> {
     };
     for entry in entries {
         let entry = entry?;
-        let Ok(file) = entry.file_name().into_string() else { continue };
+        let Ok(file) = entry.file_name().into_string() else {
+            continue;
+        };
         let child = format!("{name}/{file}");
         if entry.file_type()?.is_dir() {
             walk(&entry.path(), &child, names)?;
@@ -189,7 +230,11 @@ mod tests {
     use super::*;
 
     async fn won(store: &LocalStore, text: &'static str, condition: Condition) -> ETag {
-        match store.put_if("0/head.json", Bytes::from(text), &condition).await.unwrap() {
+        match store
+            .put_if("0/head.json", Bytes::from(text), &condition)
+            .await
+            .unwrap()
+        {
             PutOutcome::Won(tag) => tag,
             PutOutcome::Refused => panic!("refused"),
         }
@@ -204,9 +249,15 @@ mod tests {
             let first = won(&store, "a", Condition::Absent).await;
             let second = won(&store, "b", Condition::Matches(first.clone())).await;
             let third = won(&store, "a", Condition::Matches(second)).await;
-            let stale = store.put_if("0/head.json", Bytes::from("c"), &Condition::Matches(first)).await.unwrap();
+            let stale = store
+                .put_if("0/head.json", Bytes::from("c"), &Condition::Matches(first))
+                .await
+                .unwrap();
             assert_eq!(stale, PutOutcome::Refused);
-            assert_eq!(store.get("0/head.json").await.unwrap(), Some((Bytes::from("a"), third)));
+            assert_eq!(
+                store.get("0/head.json").await.unwrap(),
+                Some((Bytes::from("a"), third))
+            );
         }
     }
 
@@ -215,9 +266,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = LocalStore::new(dir.path());
         won(&store, "a", Condition::Absent).await;
-        let again = store.put_if("0/head.json", Bytes::from("b"), &Condition::Absent).await.unwrap();
+        let again = store
+            .put_if("0/head.json", Bytes::from("b"), &Condition::Absent)
+            .await
+            .unwrap();
         assert_eq!(again, PutOutcome::Refused);
-        let absent = store.put_if("other", Bytes::from("b"), &Condition::Matches(ETag("x".into()))).await.unwrap();
+        let absent = store
+            .put_if(
+                "other",
+                Bytes::from("b"),
+                &Condition::Matches(ETag("x".into())),
+            )
+            .await
+            .unwrap();
         assert_eq!(absent, PutOutcome::Refused);
     }
 
@@ -228,7 +289,10 @@ mod tests {
         store.put("0/state/2-b", Bytes::from("b")).await.unwrap();
         store.put("0/state/1-a", Bytes::from("a")).await.unwrap();
         fs::write(dir.path().join("0/state/.9-0.tmp"), "half").unwrap();
-        assert_eq!(store.list("0/state").await.unwrap(), ["0/state/1-a", "0/state/2-b"]);
+        assert_eq!(
+            store.list("0/state").await.unwrap(),
+            ["0/state/1-a", "0/state/2-b"]
+        );
         assert_eq!(store.list("0/outbox").await.unwrap(), Vec::<String>::new());
     }
 }

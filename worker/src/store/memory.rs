@@ -44,18 +44,33 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn put_if(&self, name: &str, bytes: Bytes, condition: &Condition) -> Result<PutOutcome, StoreError> {
+    async fn put_if(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        condition: &Condition,
+    ) -> Result<PutOutcome, StoreError> {
         let mut objects = self.objects();
         let holds = match (condition, objects.by_name.get(name)) {
             (Condition::Absent, there) => there.is_none(),
             (Condition::Matches(tag), there) => there.is_some_and(|(_, t)| t == tag),
         };
-        Ok(if holds { PutOutcome::Won(objects.put(name, bytes)) } else { PutOutcome::Refused })
+        Ok(if holds {
+            PutOutcome::Won(objects.put(name, bytes))
+        } else {
+            PutOutcome::Refused
+        })
     }
 
     async fn list(&self, folder: &str) -> Result<Vec<String>, StoreError> {
         let folder = format!("{}/", folder.trim_end_matches('/'));
-        Ok(self.objects().by_name.keys().filter(|n| n.starts_with(&folder)).cloned().collect())
+        Ok(self
+            .objects()
+            .by_name
+            .keys()
+            .filter(|n| n.starts_with(&folder))
+            .cloned()
+            .collect())
     }
 
     async fn delete(&self, name: &str) -> Result<(), StoreError> {

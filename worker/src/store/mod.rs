@@ -59,7 +59,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError>;
 
     /// Writes if the condition holds, in one attempt. After [`StoreError::Unavailable`] it may have happened.
-    async fn put_if(&self, name: &str, bytes: Bytes, condition: &Condition) -> Result<PutOutcome, StoreError>;
+    async fn put_if(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        condition: &Condition,
+    ) -> Result<PutOutcome, StoreError>;
 
     /// Names of all objects below a folder (`0/state`). May lag behind; nothing exact may depend on it.
     async fn list(&self, folder: &str) -> Result<Vec<String>, StoreError>;
@@ -80,7 +85,9 @@ pub enum StoreError {
         source: Box<dyn StdError + Send + Sync>,
     },
     /// Credentials or access are refused. A write did not happen.
-    #[error("{at} refuses access: check the credentials and that they may read, write, list and delete there")]
+    #[error(
+        "{at} refuses access: check the credentials and that they may read, write, list and delete there"
+    )]
     Denied {
         /// Object or folder.
         at: String,
@@ -189,7 +196,12 @@ pub struct Storage {
 impl Storage {
     /// `s3`: `None`: everything ambient. Paths below a mapping's prefix are folders here.
     pub fn new(s3: Option<S3Plan>, secrets: Secrets, mappings: Vec<LocalMapping>) -> Self {
-        Self { s3, secrets, mappings, all_local: None }
+        Self {
+            s3,
+            secrets,
+            mappings,
+            all_local: None,
+        }
     }
 
     /// Makes `s3://bucket/prefix` the folder `dir/bucket/prefix`, where no mapping says otherwise.
@@ -208,7 +220,9 @@ impl Storage {
     pub fn open(&self, path: &StoragePath) -> Result<Location, StoreError> {
         match (self.folder(path), path) {
             (Some(dir), _) => open_local(&dir),
-            (None, StoragePath::S3 { bucket, prefix }) => s3::open(self.s3.as_ref(), &self.secrets, bucket, prefix),
+            (None, StoragePath::S3 { bucket, prefix }) => {
+                s3::open(self.s3.as_ref(), &self.secrets, bucket, prefix)
+            }
             (None, StoragePath::Local(dir)) => open_local(FilePath::new(dir)),
         }
     }
@@ -216,7 +230,9 @@ impl Storage {
     /// The folder that stands for a path; the longest prefix wins. `None`: it is in an object store.
     fn folder(&self, path: &StoragePath) -> Option<PathBuf> {
         let StoragePath::S3 { bucket, prefix } = path else {
-            let StoragePath::Local(dir) = path else { return None };
+            let StoragePath::Local(dir) = path else {
+                return None;
+            };
             return Some(dir.into());
         };
         let text = path.to_string();
@@ -227,15 +243,27 @@ impl Storage {
                 rest => Some((from.len(), m.dir.join(rest.strip_prefix('/')?))),
             }
         };
-        let mapped = self.mappings.iter().filter_map(below).max_by_key(|(length, _)| *length);
-        mapped.map(|(_, dir)| dir).or_else(|| Some(self.all_local.as_ref()?.join(bucket).join(prefix)))
+        let mapped = self
+            .mappings
+            .iter()
+            .filter_map(below)
+            .max_by_key(|(length, _)| *length);
+        mapped
+            .map(|(_, dir)| dir)
+            .or_else(|| Some(self.all_local.as_ref()?.join(bucket).join(prefix)))
     }
 }
 
 fn open_local(dir: &FilePath) -> Result<Location, StoreError> {
     let at = dir.display().to_string();
-    let io = |source: std::io::Error| StoreError::Unavailable { at: at.clone(), source: Box::new(source) };
-    let unfit = |why: String| StoreError::Unfit { at: at.clone(), why };
+    let io = |source: std::io::Error| StoreError::Unavailable {
+        at: at.clone(),
+        source: Box::new(source),
+    };
+    let unfit = |why: String| StoreError::Unfit {
+        at: at.clone(),
+        why,
+    };
     std::fs::create_dir_all(dir).map_err(io)?;
     let dir = dir.canonicalize().map_err(io)?;
     let url = Url::from_file_path(&dir).map_err(|()| unfit("it is no absolute path".into()))?;
@@ -255,7 +283,10 @@ mod tests {
     use super::*;
 
     fn storage() -> Storage {
-        let map = |prefix: &str, dir: &str| LocalMapping { prefix: prefix.into(), dir: dir.into() };
+        let map = |prefix: &str, dir: &str| LocalMapping {
+            prefix: prefix.into(),
+            dir: dir.into(),
+        };
         let maps = vec![map("s3://lake", "/m/lake"), map("s3://lake/hot", "/m/hot")];
         Storage::new(None, Secrets::new("/nowhere"), maps)
     }

@@ -17,7 +17,9 @@ pub async fn probe(store: &dyn Store, at: &str, nonce: &str) -> Result<(), Store
 }
 
 async fn conditions(store: &dyn Store, at: &str, name: &str) -> Result<(), StoreError> {
-    let put = async |text: &'static str, condition: &Condition| store.put_if(name, Bytes::from(text), condition).await;
+    let put = async |text: &'static str, condition: &Condition| {
+        store.put_if(name, Bytes::from(text), condition).await
+    };
     let unfit = |why: &str| StoreError::Unfit {
         at: at.to_owned(),
         why: format!("{why}; use a store with conditional writes (If-None-Match and If-Match)"),
@@ -30,14 +32,20 @@ async fn conditions(store: &dyn Store, at: &str, name: &str) -> Result<(), Store
     }
     let read = tag(store, name).await?;
     if read.as_ref() != Some(&first) {
-        return Err(unfit("the ETag it answers to a write is not the one it answers to a read"));
+        return Err(unfit(
+            "the ETag it answers to a write is not the one it answers to a read",
+        ));
     }
     let PutOutcome::Won(_) = put("third", &Condition::Matches(first.clone())).await? else {
-        return Err(unfit("it refused to replace an object whose ETag is the one given"));
+        return Err(unfit(
+            "it refused to replace an object whose ETag is the one given",
+        ));
     };
     match put("fourth", &Condition::Matches(first)).await? {
         PutOutcome::Refused => Ok(()),
-        PutOutcome::Won(_) => Err(unfit("it replaced an object whose ETag is not the one given")),
+        PutOutcome::Won(_) => Err(unfit(
+            "it replaced an object whose ETag is not the one given",
+        )),
     }
 }
 
@@ -57,7 +65,10 @@ mod tests {
     #[tokio::test]
     async fn memory_and_folders_are_fit() {
         let dir = tempfile::tempdir().unwrap();
-        let stores: [Box<dyn Store>; 2] = [Box::new(MemoryStore::default()), Box::new(LocalStore::new(dir.path()))];
+        let stores: [Box<dyn Store>; 2] = [
+            Box::new(MemoryStore::default()),
+            Box::new(LocalStore::new(dir.path())),
+        ];
         for store in stores {
             probe(store.as_ref(), "here", "n").await.unwrap();
             assert_eq!(store.list("probe").await.unwrap(), Vec::<String>::new());
@@ -70,6 +81,10 @@ mod tests {
         store.next("probe/n", 2, Fault::IgnoreCondition);
         let e = probe(&store, "s3://b/p", "n").await.unwrap_err();
         assert_eq!(e.reason(), evp_api::reason::STORE_UNFIT);
-        assert!(e.to_string().contains("created an object that was there already"), "{e}");
+        assert!(
+            e.to_string()
+                .contains("created an object that was there already"),
+            "{e}"
+        );
     }
 }

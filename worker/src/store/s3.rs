@@ -14,8 +14,8 @@ use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{
-    Certificate, ClientOptions, CredentialProvider, Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
-    RetryConfig, UpdateVersion,
+    Certificate, ClientOptions, CredentialProvider, Error, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, RetryConfig, UpdateVersion,
 };
 use url::Url;
 
@@ -47,11 +47,22 @@ pub(super) fn open(
     bucket: &str,
     prefix: &str,
 ) -> Result<Location, StoreError> {
-    let at = format!("s3://{bucket}/{prefix}").trim_end_matches('/').to_owned();
-    let unfit = |why: String| StoreError::Unfit { at: at.clone(), why };
+    let at = format!("s3://{bucket}/{prefix}")
+        .trim_end_matches('/')
+        .to_owned();
+    let unfit = |why: String| StoreError::Unfit {
+        at: at.clone(),
+        why,
+    };
     let build = |retries| {
-        let retry = RetryConfig { max_retries: retries, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
-        let builder = builder(plan, secrets, &at)?.with_bucket_name(bucket).with_retry(retry);
+        let retry = RetryConfig {
+            max_retries: retries,
+            retry_timeout: RETRY_TIMEOUT,
+            ..RetryConfig::default()
+        };
+        let builder = builder(plan, secrets, &at)?
+            .with_bucket_name(bucket)
+            .with_retry(retry);
         builder.build().map_err(|e| unfit(e.to_string()))
     };
     let (once, patient) = (build(0)?, build(RETRIES)?);
@@ -59,7 +70,12 @@ pub(super) fn open(
     let url = Url::parse(&at).map_err(|e| unfit(e.to_string()))?;
     let root: Arc<dyn ObjectStore> = Arc::new(patient.clone());
     Ok(Location {
-        store: Arc::new(S3Store { once, patient, bucket: bucket.to_owned(), prefix: prefix.clone() }),
+        store: Arc::new(S3Store {
+            once,
+            patient,
+            bucket: bucket.to_owned(),
+            prefix: prefix.clone(),
+        }),
         object_store: Arc::new(PrefixStore::new(Arc::clone(&root), prefix.clone())),
         root,
         prefix,
@@ -67,27 +83,47 @@ pub(super) fn open(
     })
 }
 
-fn builder(plan: Option<&S3Plan>, secrets: &Secrets, at: &str) -> Result<AmazonS3Builder, StoreError> {
+fn builder(
+    plan: Option<&S3Plan>,
+    secrets: &Secrets,
+    at: &str,
+) -> Result<AmazonS3Builder, StoreError> {
     let mut builder = AmazonS3Builder::from_env();
     let mut options = ClientOptions::new().with_timeout(REQUEST_TIMEOUT);
-    if let Some(S3Plan { region, endpoint, allow_http, ca, keys }) = plan {
+    if let Some(S3Plan {
+        region,
+        endpoint,
+        allow_http,
+        ca,
+        keys,
+    }) = plan
+    {
         builder = builder.with_region(region);
         if let Some(endpoint) = endpoint {
-            builder = builder.with_endpoint(endpoint).with_virtual_hosted_style_request(false);
+            builder = builder
+                .with_endpoint(endpoint)
+                .with_virtual_hosted_style_request(false);
         }
         options = options.with_allow_http(*allow_http);
         if let Some(ca) = ca {
             let bundle = secrets.read(ca)?;
             let unfit = |e: Error| StoreError::Unfit {
                 at: at.to_owned(),
-                why: format!("key '{}' of Secret {} holds no PEM certificates: {e}", ca.key, ca.name),
+                why: format!(
+                    "key '{}' of Secret {} holds no PEM certificates: {e}",
+                    ca.key, ca.name
+                ),
             };
             for certificate in Certificate::from_pem_bundle(bundle.as_bytes()).map_err(unfit)? {
                 options = options.with_root_certificate(certificate);
             }
         }
         if let Some((id, key)) = keys {
-            let keys = SecretKeys { secrets: secrets.clone(), id: id.clone(), key: key.clone() };
+            let keys = SecretKeys {
+                secrets: secrets.clone(),
+                id: id.clone(),
+                key: key.clone(),
+            };
             keys.read()?;
             builder = builder.with_credentials(Arc::new(keys));
         }
@@ -105,7 +141,11 @@ struct SecretKeys {
 impl SecretKeys {
     fn read(&self) -> Result<AwsCredential, crate::secrets::Error> {
         let (key_id, secret_key) = (self.secrets.read(&self.id)?, self.secrets.read(&self.key)?);
-        Ok(AwsCredential { key_id, secret_key, token: None })
+        Ok(AwsCredential {
+            key_id,
+            secret_key,
+            token: None,
+        })
     }
 }
 
@@ -114,24 +154,37 @@ impl CredentialProvider for SecretKeys {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        self.read().map(Arc::new).map_err(|e| Error::Generic { store: "S3", source: Box::new(e) })
+        self.read().map(Arc::new).map_err(|e| Error::Generic {
+            store: "S3",
+            source: Box::new(e),
+        })
     }
 }
 
 impl S3Store {
     fn path(&self, name: &str) -> Path {
-        self.prefix.parts().chain(Path::from(name).parts()).collect()
+        self.prefix
+            .parts()
+            .chain(Path::from(name).parts())
+            .collect()
     }
 
     fn error(&self, path: &Path, e: Error) -> StoreError {
         let at = format!("s3://{}/{path}", self.bucket);
         match e {
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                StoreError::Denied { at, source: Box::new(e) }
-            }
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => StoreError::Denied {
+                at,
+                source: Box::new(e),
+            },
             Error::NotFound { .. } => StoreError::NoBucket { at },
-            Error::NotImplemented { .. } | Error::NotSupported { .. } => StoreError::Unfit { at, why: e.to_string() },
-            e => StoreError::Unavailable { at, source: Box::new(e) },
+            Error::NotImplemented { .. } | Error::NotSupported { .. } => StoreError::Unfit {
+                at,
+                why: e.to_string(),
+            },
+            e => StoreError::Unavailable {
+                at,
+                source: Box::new(e),
+            },
         }
     }
 
@@ -159,30 +212,58 @@ impl Store for S3Store {
 
     async fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
         let path = self.path(name);
-        self.patient.put(&path, bytes.into()).await.map_err(|e| self.error(&path, e))?;
+        self.patient
+            .put(&path, bytes.into())
+            .await
+            .map_err(|e| self.error(&path, e))?;
         Ok(())
     }
 
-    async fn put_if(&self, name: &str, bytes: Bytes, condition: &Condition) -> Result<PutOutcome, StoreError> {
+    async fn put_if(
+        &self,
+        name: &str,
+        bytes: Bytes,
+        condition: &Condition,
+    ) -> Result<PutOutcome, StoreError> {
         let path = self.path(name);
         let mode = match condition {
             Condition::Absent => PutMode::Create,
-            Condition::Matches(tag) => PutMode::Update(UpdateVersion { e_tag: Some(tag.0.clone()), version: None }),
+            Condition::Matches(tag) => PutMode::Update(UpdateVersion {
+                e_tag: Some(tag.0.clone()),
+                version: None,
+            }),
         };
-        match self.once.put_opts(&path, bytes.into(), PutOptions::from(mode)).await {
+        match self
+            .once
+            .put_opts(&path, bytes.into(), PutOptions::from(mode))
+            .await
+        {
             Ok(put) => Ok(PutOutcome::Won(self.tag(&path, put.e_tag)?)),
-            Err(Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotModified { .. }) => {
-                Ok(PutOutcome::Refused)
-            }
+            Err(
+                Error::AlreadyExists { .. }
+                | Error::Precondition { .. }
+                | Error::NotModified { .. },
+            ) => Ok(PutOutcome::Refused),
             Err(e) => Err(self.error(&path, e)),
         }
     }
 
     async fn list(&self, folder: &str) -> Result<Vec<String>, StoreError> {
         let path = self.path(folder);
-        let found: Vec<_> = self.patient.list(Some(&path)).try_collect().await.map_err(|e| self.error(&path, e))?;
-        let relative = |p: Path| p.prefix_match(&self.prefix).map(|parts| parts.collect::<Path>().to_string());
-        Ok(found.into_iter().filter_map(|m| relative(m.location)).collect())
+        let found: Vec<_> = self
+            .patient
+            .list(Some(&path))
+            .try_collect()
+            .await
+            .map_err(|e| self.error(&path, e))?;
+        let relative = |p: Path| {
+            p.prefix_match(&self.prefix)
+                .map(|parts| parts.collect::<Path>().to_string())
+        };
+        Ok(found
+            .into_iter()
+            .filter_map(|m| relative(m.location))
+            .collect())
     }
 
     async fn delete(&self, name: &str) -> Result<(), StoreError> {

@@ -121,10 +121,17 @@ impl Body {
     /// Makes `sinks` those of the plan: a target (any text that changes when it does) that is new or re-pointed gets an
     /// identity of its own as of this epoch; others keep theirs.
     pub fn set_sinks(&mut self, checkpoint: &str, targets: &BTreeMap<NodeName, String>) {
-        let space = Namespace { checkpoint, incarnation: &self.incarnation, lane: &self.lane };
+        let space = Namespace {
+            checkpoint,
+            incarnation: &self.incarnation,
+            lane: &self.lane,
+        };
         let mut sinks = BTreeMap::new();
         for (name, target) in targets {
-            let kept = self.sinks.get(name).filter(|e| e.identity == space.sink(name, target, e.added_at));
+            let kept = self
+                .sinks
+                .get(name)
+                .filter(|e| e.identity == space.sink(name, target, e.added_at));
             let entry = kept.cloned().unwrap_or_else(|| SinkEntry {
                 identity: space.sink(name, target, self.epoch),
                 added_at: self.epoch,
@@ -138,15 +145,25 @@ impl Body {
     /// Adds what a sink sealed. `false`: the plan has no such sink.
     #[must_use]
     pub fn add_intent(&mut self, sink: &NodeName, body: serde_json::Value) -> bool {
-        let Some(entry) = self.sinks.get_mut(sink) else { return false };
+        let Some(entry) = self.sinks.get_mut(sink) else {
+            return false;
+        };
         let prev = entry.prev.replace(self.epoch);
-        self.intents.push(Intent { sink: entry.identity.clone(), epoch: self.epoch, prev, body });
+        self.intents.push(Intent {
+            sink: entry.identity.clone(),
+            epoch: self.epoch,
+            prev,
+            body,
+        });
         true
     }
 
     /// Name of the sink with that identity.
     pub fn sink_name(&self, identity: &SinkIdentity) -> Option<&NodeName> {
-        self.sinks.iter().find(|(_, e)| &e.identity == identity).map(|(name, _)| name)
+        self.sinks
+            .iter()
+            .find(|(_, e)| &e.identity == identity)
+            .map(|(name, _)| name)
     }
 
     /// All state files.

@@ -86,9 +86,19 @@ pub enum Refusal {
 /// Created in this order: owner, head of epoch 0, born. So owner alone is a new start that was cut short, and a head of
 /// epoch 0 without born is too; any other gap means that somebody removed an object.
 pub fn startup(facts: Facts<'_>) -> Startup {
-    let Facts { owner, head, born, me, seen } = facts;
+    let Facts {
+        owner,
+        head,
+        born,
+        me,
+        seen,
+    } = facts;
     let read = || -> Result<_, Refusal> {
-        Ok((readable("owner.json", owner)?, readable("head.json", head)?, readable("born.json", born)?))
+        Ok((
+            readable("owner.json", owner)?,
+            readable("head.json", head)?,
+            readable("born.json", born)?,
+        ))
     };
     let (owner, head, born) = match read() {
         Ok(objects) => objects,
@@ -102,7 +112,10 @@ pub fn startup(facts: Facts<'_>) -> Startup {
         };
     };
     if owner.uid != me.uid && (&owner.namespace_uid, &owner.name) != (&me.namespace_uid, &me.name) {
-        return Startup::Refuse(Refusal::Owned { name: owner.name.clone(), uid: owner.uid.clone() });
+        return Startup::Refuse(Refusal::Owned {
+            name: owner.name.clone(),
+            uid: owner.uid.clone(),
+        });
     }
     match (head, born) {
         (None, Some(_)) => damaged("head.json is gone and born.json is there"),
@@ -110,7 +123,9 @@ pub fn startup(facts: Facts<'_>) -> Startup {
             None => Startup::NewStart { claimed: true },
             Some(seen) => Startup::Refuse(Refusal::Behind { head: None, seen }),
         },
-        (Some(head), None) if head.body.epoch > Epoch(0) => damaged("born.json is gone and head.json is there"),
+        (Some(head), None) if head.body.epoch > Epoch(0) => {
+            damaged("born.json is gone and head.json is there")
+        }
         (Some(head), born) => resume(head, born, me, seen),
     }
 }
@@ -118,16 +133,24 @@ pub fn startup(facts: Facts<'_>) -> Startup {
 fn resume(head: &Head, born: Option<&Born>, me: &Identity, seen: Option<Epoch>) -> Startup {
     let epoch = head.body.epoch;
     if let Some(seen) = seen.filter(|s| *s > epoch) {
-        return Startup::Refuse(Refusal::Behind { head: Some(epoch), seen });
+        return Startup::Refuse(Refusal::Behind {
+            head: Some(epoch),
+            seen,
+        });
     }
     if born.is_some_and(|b| b.incarnation != head.body.incarnation) {
         return damaged("born.json and head.json are of different incarnations");
     }
     let owner = &head.owner;
     if owner.pod != me.pod && owner.superseded.contains(&me.pod) {
-        return Startup::Refuse(Refusal::Fenced { term: owner.term, pod: owner.pod.clone() });
+        return Startup::Refuse(Refusal::Fenced {
+            term: owner.term,
+            pod: owner.pod.clone(),
+        });
     }
-    Startup::Resume { born: born.is_some() }
+    Startup::Resume {
+        born: born.is_some(),
+    }
 }
 
 fn readable<T>(name: &'static str, found: Found<T>) -> Result<Option<T>, Refusal> {
@@ -198,12 +221,18 @@ pub fn read_back(attempt: Attempt<'_>, found: Found<&Head>) -> ReadBack {
         return ReadBack::Damaged("head.json is of another incarnation".into());
     }
     if head.owner.term > attempt.term {
-        return ReadBack::Fenced { term: head.owner.term, pod: head.owner.pod.clone() };
+        return ReadBack::Fenced {
+            term: head.owner.term,
+            pod: head.owner.pod.clone(),
+        };
     }
     if head.body.epoch <= attempt.epoch {
         return ReadBack::Behind(head.body.epoch);
     }
-    ReadBack::Damaged(format!("epoch {} was decided under our term and not by us", head.body.epoch))
+    ReadBack::Damaged(format!(
+        "epoch {} was decided under our term and not by us",
+        head.body.epoch
+    ))
 }
 
 /// What a sink says about an intent.
@@ -267,7 +296,13 @@ fn held_more(intent: &Intent, held: Epoch) -> bool {
 pub fn after_reading_head(intent: &Intent, known: Epoch, marker: Marker) -> RollForward {
     match marker.held {
         Some(m) if marker.head >= m && marker.head > known => RollForward::Zombie,
-        _ => roll_forward(intent, Marker { fresh: true, ..marker }),
+        _ => roll_forward(
+            intent,
+            Marker {
+                fresh: true,
+                ..marker
+            },
+        ),
     }
 }
 

@@ -28,7 +28,12 @@ fn head(epoch: u64) -> Head {
 }
 
 fn me() -> Identity {
-    Identity { name: "orders".into(), uid: "u".into(), namespace_uid: "ns".into(), pod: "new".into() }
+    Identity {
+        name: "orders".into(),
+        uid: "u".into(),
+        namespace_uid: "ns".into(),
+        pod: "new".into(),
+    }
 }
 
 fn owner() -> OwnerFile {
@@ -42,7 +47,10 @@ fn owner() -> OwnerFile {
 }
 
 fn born() -> Born {
-    Born { format: FORMAT, incarnation: "i".into() }
+    Born {
+        format: FORMAT,
+        incarnation: "i".into(),
+    }
 }
 
 #[track_caller]
@@ -73,14 +81,33 @@ fn is_damaged(there: (bool, Option<u64>, bool)) -> bool {
 
 #[test]
 fn nothing_there_is_a_new_start_unless_an_epoch_was_seen() {
-    check((false, None, false), None, Startup::NewStart { claimed: false });
-    check((false, None, false), Some(0), Startup::Refuse(Refusal::Behind { head: None, seen: Epoch(0) }));
+    check(
+        (false, None, false),
+        None,
+        Startup::NewStart { claimed: false },
+    );
+    check(
+        (false, None, false),
+        Some(0),
+        Startup::Refuse(Refusal::Behind {
+            head: None,
+            seen: Epoch(0),
+        }),
+    );
 }
 
 #[test]
 fn a_start_cut_short_goes_on_where_it_was() {
-    check((true, None, false), None, Startup::NewStart { claimed: true });
-    check((true, Some(0), false), None, Startup::Resume { born: false });
+    check(
+        (true, None, false),
+        None,
+        Startup::NewStart { claimed: true },
+    );
+    check(
+        (true, Some(0), false),
+        None,
+        Startup::Resume { born: false },
+    );
     check((true, Some(0), true), None, Startup::Resume { born: true });
 }
 
@@ -96,24 +123,57 @@ fn any_other_gap_is_damage() {
 
 #[test]
 fn a_head_older_than_what_was_seen_is_behind() {
-    check((true, Some(5), true), Some(5), Startup::Resume { born: true });
-    check((true, Some(5), true), Some(6), Startup::Refuse(Refusal::Behind { head: Some(Epoch(5)), seen: Epoch(6) }));
-    check((true, None, false), Some(3), Startup::Refuse(Refusal::Behind { head: None, seen: Epoch(3) }));
+    check(
+        (true, Some(5), true),
+        Some(5),
+        Startup::Resume { born: true },
+    );
+    check(
+        (true, Some(5), true),
+        Some(6),
+        Startup::Refuse(Refusal::Behind {
+            head: Some(Epoch(5)),
+            seen: Epoch(6),
+        }),
+    );
+    check(
+        (true, None, false),
+        Some(3),
+        Startup::Refuse(Refusal::Behind {
+            head: None,
+            seen: Epoch(3),
+        }),
+    );
 }
 
 #[track_caller]
 fn check_who(change: impl Fn(&mut Identity, &mut OwnerFile, &mut Head), expected: Startup) {
     let (mut me, mut owner, mut head, born) = (me(), owner(), head(5), born());
     change(&mut me, &mut owner, &mut head);
-    let facts = Facts { owner: Some(Ok(&owner)), head: Some(Ok(&head)), born: Some(Ok(&born)), me: &me, seen: None };
+    let facts = Facts {
+        owner: Some(Ok(&owner)),
+        head: Some(Ok(&head)),
+        born: Some(Ok(&born)),
+        me: &me,
+        seen: None,
+    };
     assert_eq!(startup(facts), expected);
 }
 
 #[test]
 fn the_same_resource_or_the_same_name_in_the_same_namespace_goes_on() {
-    check_who(|me, _, _| me.uid = "applied again".into(), Startup::Resume { born: true });
-    check_who(|_, owner, _| owner.name = "renamed".into(), Startup::Resume { born: true });
-    let refusal = Refusal::Owned { name: "orders".into(), uid: "other".into() };
+    check_who(
+        |me, _, _| me.uid = "applied again".into(),
+        Startup::Resume { born: true },
+    );
+    check_who(
+        |_, owner, _| owner.name = "renamed".into(),
+        Startup::Resume { born: true },
+    );
+    let refusal = Refusal::Owned {
+        name: "orders".into(),
+        uid: "other".into(),
+    };
     check_who(
         |_, owner, _| {
             owner.uid = "other".into();
@@ -127,9 +187,15 @@ fn the_same_resource_or_the_same_name_in_the_same_namespace_goes_on() {
 fn a_superseded_pod_never_takes_the_lane_again() {
     check_who(
         |_, _, head| head.owner = Owner::first("new").taken_by("newer"),
-        Startup::Refuse(Refusal::Fenced { term: Term(2), pod: "newer".into() }),
+        Startup::Refuse(Refusal::Fenced {
+            term: Term(2),
+            pod: "newer".into(),
+        }),
     );
-    check_who(|_, _, head| head.owner = Owner::first("new"), Startup::Resume { born: true });
+    check_who(
+        |_, _, head| head.owner = Owner::first("new"),
+        Startup::Resume { born: true },
+    );
 }
 
 #[test]
@@ -142,16 +208,29 @@ fn a_later_format_is_refused_by_name() {
         me: &me,
         seen: None,
     };
-    assert_eq!(startup(facts), Startup::Refuse(Refusal::Newer("head.json", 2)));
+    assert_eq!(
+        startup(facts),
+        Startup::Refuse(Refusal::Newer("head.json", 2))
+    );
 }
 
 #[track_caller]
-fn check_read_back(unchanged: bool, change: impl Fn(&mut Head), expected: impl Fn(&ReadBack) -> bool) {
+fn check_read_back(
+    unchanged: bool,
+    change: impl Fn(&mut Head),
+    expected: impl Fn(&ReadBack) -> bool,
+) {
     let mut head = head(5);
     head.owner.term = Term(3);
     head.write = "other".into();
     change(&mut head);
-    let attempt = Attempt { nonce: "mine", term: Term(3), incarnation: "i", epoch: Epoch(5), unchanged };
+    let attempt = Attempt {
+        nonce: "mine",
+        term: Term(3),
+        incarnation: "i",
+        epoch: Epoch(5),
+        unchanged,
+    };
     let decision = read_back(attempt, Some(Ok(&head)));
     assert!(expected(&decision), "{decision:?}");
 }
@@ -160,12 +239,34 @@ fn check_read_back(unchanged: bool, change: impl Fn(&mut Head), expected: impl F
 fn reading_back_tells_apart_what_a_reply_would_have_said() {
     check_read_back(false, |h| h.write = "mine".into(), |d| *d == ReadBack::Won);
     check_read_back(true, |_| {}, |d| *d == ReadBack::TryAgain);
-    check_read_back(false, |h| h.owner.term = Term(4), |d| matches!(d, ReadBack::Fenced { term: Term(4), .. }));
+    check_read_back(
+        false,
+        |h| h.owner.term = Term(4),
+        |d| matches!(d, ReadBack::Fenced { term: Term(4), .. }),
+    );
     check_read_back(false, |_| {}, |d| *d == ReadBack::Behind(Epoch(5)));
-    check_read_back(false, |h| h.body.epoch = Epoch(2), |d| *d == ReadBack::Behind(Epoch(2)));
-    check_read_back(false, |h| h.body.epoch = Epoch(6), |d| matches!(d, ReadBack::Damaged(_)));
-    check_read_back(false, |h| h.body.incarnation = "j".into(), |d| matches!(d, ReadBack::Damaged(_)));
-    let attempt = Attempt { nonce: "mine", term: Term(3), incarnation: "i", epoch: Epoch(5), unchanged: false };
+    check_read_back(
+        false,
+        |h| h.body.epoch = Epoch(2),
+        |d| *d == ReadBack::Behind(Epoch(2)),
+    );
+    check_read_back(
+        false,
+        |h| h.body.epoch = Epoch(6),
+        |d| matches!(d, ReadBack::Damaged(_)),
+    );
+    check_read_back(
+        false,
+        |h| h.body.incarnation = "j".into(),
+        |d| matches!(d, ReadBack::Damaged(_)),
+    );
+    let attempt = Attempt {
+        nonce: "mine",
+        term: Term(3),
+        incarnation: "i",
+        epoch: Epoch(5),
+        unchanged: false,
+    };
     assert!(matches!(read_back(attempt, None), ReadBack::Damaged(_)));
 }
 
@@ -190,12 +291,30 @@ fn a_marker_says_what_to_do_about_an_intent() {
         (None, Some(2), R::Contradiction),
     ];
     for (prev, held, expected) in laws {
-        let marker = Marker { held: held.map(Epoch), head: Epoch(8), fresh: false };
-        assert_eq!(roll_forward(&of(*prev), marker), *expected, "prev {prev:?} held {held:?}");
+        let marker = Marker {
+            held: held.map(Epoch),
+            head: Epoch(8),
+            fresh: false,
+        };
+        assert_eq!(
+            roll_forward(&of(*prev), marker),
+            *expected,
+            "prev {prev:?} held {held:?}"
+        );
     }
-    let fresh = |head| Marker { held: Some(Epoch(9)), head: Epoch(head), fresh: true };
-    assert_eq!(after_reading_head(&of(Some(4)), Epoch(8), fresh(8)), R::CheckpointBehindSink);
-    assert_eq!(after_reading_head(&of(Some(4)), Epoch(8), fresh(9)), R::Zombie);
+    let fresh = |head| Marker {
+        held: Some(Epoch(9)),
+        head: Epoch(head),
+        fresh: true,
+    };
+    assert_eq!(
+        after_reading_head(&of(Some(4)), Epoch(8), fresh(8)),
+        R::CheckpointBehindSink
+    );
+    assert_eq!(
+        after_reading_head(&of(Some(4)), Epoch(8), fresh(9)),
+        R::Zombie
+    );
 }
 
 #[test]
@@ -213,8 +332,21 @@ fn a_sink_that_waits_for_nothing_holds_what_the_head_says() {
     ];
     for (prev, held, expected) in laws {
         let (sink, prev) = (SinkIdentity("s".into()), prev.map(Epoch));
-        let intent = Intent { sink, epoch: prev.unwrap_or(Epoch(8)), prev, body: serde_json::Value::Null };
-        let marker = Marker { held: held.map(Epoch), head: Epoch(8), fresh: false };
-        assert_eq!(standing(&intent, marker), *expected, "prev {prev:?} held {held:?}");
+        let intent = Intent {
+            sink,
+            epoch: prev.unwrap_or(Epoch(8)),
+            prev,
+            body: serde_json::Value::Null,
+        };
+        let marker = Marker {
+            held: held.map(Epoch),
+            head: Epoch(8),
+            fresh: false,
+        };
+        assert_eq!(
+            standing(&intent, marker),
+            *expected,
+            "prev {prev:?} held {held:?}"
+        );
     }
 }

@@ -55,12 +55,18 @@ mod tests {
     #[test]
     fn the_order_of_keys_does_not_change_a_digest_and_a_value_does() {
         let digest = |v| Digest::of_json(&v).unwrap();
-        assert_eq!(digest(json!({"a": {"x": 1, "y": 2}, "b": 0})), digest(json!({"b": 0, "a": {"y": 2, "x": 1}})));
+        assert_eq!(
+            digest(json!({"a": {"x": 1, "y": 2}, "b": 0})),
+            digest(json!({"b": 0, "a": {"y": 2, "x": 1}}))
+        );
         assert_ne!(digest(json!({"a": 1})), digest(json!({"a": 2})));
     }
 
     #[test]
     fn a_digest_is_sha_256_in_hex() {
-        assert_eq!(Digest::of(b"").0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            Digest::of(b"").0,
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
     }
 }

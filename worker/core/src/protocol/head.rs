@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use super::body::{Body, Intent, SinkEntry, StateFile, StateKind, StepState, WatermarkSnapshots};
+pub use super::body::{
+    Body, Intent, SinkEntry, StateFile, StateKind, StepState, WatermarkSnapshots,
+};
 use super::digest::{Digest, canonical};
 pub use super::identity::SinkIdentity;
 use crate::position::{Epoch, Term};
@@ -129,16 +131,30 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
 
 impl Head {
     /// A head of this body, with the digest it has.
-    pub fn seal(write: String, owner: Owner, body: Body, rolling: Rolling) -> Result<Self, Unreadable> {
+    pub fn seal(
+        write: String,
+        owner: Owner,
+        body: Body,
+        rolling: Rolling,
+    ) -> Result<Self, Unreadable> {
         let digest = Digest::of_json(&body).map_err(|e| Unreadable::Malformed(e.to_string()))?;
-        Ok(Self { format: FORMAT, write, digest, owner, body, rolling })
+        Ok(Self {
+            format: FORMAT,
+            write,
+            digest,
+            owner,
+            body,
+            rolling,
+        })
     }
 
     /// The object's bytes. They are read back and compared: what would not be read as it was written is not written.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Unreadable> {
         let bytes = canonical(self).map_err(|e| Unreadable::Malformed(e.to_string()))?;
         if Self::from_bytes(&bytes)? != *self {
-            return Err(Unreadable::Contradiction("a value in it does not survive JSON".into()));
+            return Err(Unreadable::Contradiction(
+                "a value in it does not survive JSON".into(),
+            ));
         }
         Ok(bytes)
     }
@@ -165,7 +181,10 @@ impl Head {
         if undone.windows(2).any(|w| w[0].epoch >= w[1].epoch) {
             return Err("the epochs not yet applied are out of order".into());
         }
-        match undone.iter().find(|u| u.epoch == body.epoch && u.intents != body.intents) {
+        match undone
+            .iter()
+            .find(|u| u.epoch == body.epoch && u.intents != body.intents)
+        {
             Some(_) => Err("the intents not yet applied are not those of the body".into()),
             None => Ok(()),
         }
@@ -175,7 +194,12 @@ impl Head {
 impl Owner {
     /// The first owner of a lane.
     pub fn first(pod: &str) -> Self {
-        Self { term: Term(1), pod: pod.to_owned(), takeovers: 0, superseded: Vec::new() }
+        Self {
+            term: Term(1),
+            pod: pod.to_owned(),
+            takeovers: 0,
+            superseded: Vec::new(),
+        }
     }
 
     /// The owner after this one. A pod that comes back (its container was restarted) supersedes only its own term.
@@ -187,7 +211,12 @@ impl Owner {
         }
         let surplus = superseded.len().saturating_sub(SUPERSEDED);
         superseded.drain(..surplus);
-        Self { term: Term(self.term.0 + 1), pod: pod.to_owned(), takeovers: self.takeovers + 1, superseded }
+        Self {
+            term: Term(self.term.0 + 1),
+            pod: pod.to_owned(),
+            takeovers: self.takeovers + 1,
+            superseded,
+        }
     }
 }
 
@@ -198,11 +227,18 @@ impl Rolling {
     pub fn with(&self, body: &Body) -> Self {
         let mut next = self.clone();
         if !body.intents.is_empty() {
-            next.undone.push(Undone { epoch: body.epoch, plan: body.plan.clone(), intents: body.intents.clone() });
+            next.undone.push(Undone {
+                epoch: body.epoch,
+                plan: body.plan.clone(),
+                intents: body.intents.clone(),
+            });
         }
         let Self { undone, applied } = &mut next;
         applied.retain(|sink, _| {
-            body.sink_name(sink).is_some() || undone.iter().any(|u| u.intents.iter().any(|i| &i.sink == sink))
+            body.sink_name(sink).is_some()
+                || undone
+                    .iter()
+                    .any(|u| u.intents.iter().any(|i| &i.sink == sink))
         });
         next
     }
@@ -212,12 +248,18 @@ impl Rolling {
         let held = self.applied.entry(sink.clone()).or_insert(epoch);
         *held = (*held).max(epoch);
         let applied = &self.applied;
-        self.undone.retain(|u| u.intents.iter().any(|i| applied.get(&i.sink).is_none_or(|held| *held < u.epoch)));
+        self.undone.retain(|u| {
+            u.intents
+                .iter()
+                .any(|i| applied.get(&i.sink).is_none_or(|held| *held < u.epoch))
+        });
     }
 
     /// Whether this intent is recorded as applied.
     pub fn holds(&self, intent: &Intent) -> bool {
-        self.applied.get(&intent.sink).is_some_and(|held| *held >= intent.epoch)
+        self.applied
+            .get(&intent.sink)
+            .is_some_and(|held| *held >= intent.epoch)
     }
 }
 

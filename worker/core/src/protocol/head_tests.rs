@@ -47,7 +47,10 @@ fn a_later_format_and_an_unknown_field_are_refused() {
     let unknown = Head::from_bytes(&serde_json::to_vec(&value).unwrap());
     assert!(matches!(unknown, Err(Unreadable::Malformed(m)) if m.contains("later")));
     value["format"] = json!(2);
-    assert_eq!(Head::from_bytes(&serde_json::to_vec(&value).unwrap()), Err(Unreadable::Newer(2)));
+    assert_eq!(
+        Head::from_bytes(&serde_json::to_vec(&value).unwrap()),
+        Err(Unreadable::Newer(2))
+    );
 }
 
 #[test]
@@ -55,7 +58,10 @@ fn a_changed_body_is_seen() {
     let mut head = head();
     head.body.epoch_time = Micros(9);
     let bytes = canonical(&head).unwrap();
-    assert!(matches!(Head::from_bytes(&bytes), Err(Unreadable::Contradiction(_))));
+    assert!(matches!(
+        Head::from_bytes(&bytes),
+        Err(Unreadable::Contradiction(_))
+    ));
 }
 
 #[test]
@@ -63,11 +69,27 @@ fn a_re_pointed_sink_starts_anew_and_others_go_on() {
     let first = body();
     let mut next = first.successor(Micros(5));
     let name = |n| evp_api::plan::NodeName::new(n).unwrap();
-    next.set_sinks("c", &[(name("gold"), "t".to_owned()), (name("new"), "u".to_owned())].into());
+    next.set_sinks(
+        "c",
+        &[
+            (name("gold"), "t".to_owned()),
+            (name("new"), "u".to_owned()),
+        ]
+        .into(),
+    );
     assert_eq!(next.sinks[&name("gold")], first.sinks[&name("gold")]);
-    assert_eq!((next.sinks[&name("new")].added_at, next.sinks[&name("new")].prev), (Epoch(4), None));
+    assert_eq!(
+        (
+            next.sinks[&name("new")].added_at,
+            next.sinks[&name("new")].prev
+        ),
+        (Epoch(4), None)
+    );
     next.set_sinks("c", &[(name("gold"), "elsewhere".to_owned())].into());
-    assert_ne!(next.sinks[&name("gold")].identity, first.sinks[&name("gold")].identity);
+    assert_ne!(
+        next.sinks[&name("gold")].identity,
+        first.sinks[&name("gold")].identity
+    );
     assert_eq!(next.sinks[&name("gold")].prev, None);
 }
 
@@ -75,7 +97,10 @@ fn a_re_pointed_sink_starts_anew_and_others_go_on() {
 fn an_intent_names_the_last_epoch_before_it_with_one() {
     let mut next = body().successor(Micros(5)).successor(Micros(6));
     assert!(next.add_intent(&evp_api::plan::NodeName::new("gold").unwrap(), json!(null)));
-    assert_eq!((next.intents[0].epoch, next.intents[0].prev), (Epoch(5), Some(Epoch(3))));
+    assert_eq!(
+        (next.intents[0].epoch, next.intents[0].prev),
+        (Epoch(5), Some(Epoch(3)))
+    );
 }
 
 #[test]
@@ -85,7 +110,13 @@ fn an_undone_epoch_is_forgotten_when_its_last_sink_holds_it() {
     rolling.note(&sink, Epoch(2));
     assert_eq!(rolling.undone.len(), 1);
     rolling.note(&sink, Epoch(3));
-    assert_eq!(rolling, Rolling { undone: vec![], applied: [(sink, Epoch(3))].into() });
+    assert_eq!(
+        rolling,
+        Rolling {
+            undone: vec![],
+            applied: [(sink, Epoch(3))].into()
+        }
+    );
 }
 
 #[test]
@@ -95,6 +126,9 @@ fn a_lane_remembers_the_last_pods_that_lost_it_and_not_one_that_came_back() {
         owner = owner.taken_by(&format!("p{n}"));
     }
     owner = owner.taken_by("p20");
-    assert_eq!(owner.superseded, (4..20).map(|n| format!("p{n}")).collect::<Vec<_>>());
+    assert_eq!(
+        owner.superseded,
+        (4..20).map(|n| format!("p{n}")).collect::<Vec<_>>()
+    );
     assert_eq!((owner.term, owner.takeovers), (Term(22), 21));
 }

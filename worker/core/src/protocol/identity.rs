@@ -45,7 +45,14 @@ impl Namespace<'_> {
     /// Parts are joined with their lengths, so that no two different sets of parts read the same.
     pub fn sink(&self, name: &NodeName, target: &str, added_at: Epoch) -> SinkIdentity {
         let epoch = added_at.to_string();
-        let parts = [self.checkpoint, self.incarnation, &self.lane.0, name.as_str(), target, &epoch];
+        let parts = [
+            self.checkpoint,
+            self.incarnation,
+            &self.lane.0,
+            name.as_str(),
+            target,
+            &epoch,
+        ];
         let text: String = parts.iter().map(|p| format!("{}:{p}", p.len())).collect();
         SinkIdentity(Digest::of(text.as_bytes()).0)
     }
@@ -59,7 +66,11 @@ mod tests {
     fn each_part_changes_the_identity() {
         let lane = Lane::default();
         let at = |checkpoint, incarnation, name, target, epoch| {
-            let space = Namespace { checkpoint, incarnation, lane: &lane };
+            let space = Namespace {
+                checkpoint,
+                incarnation,
+                lane: &lane,
+            };
             space.sink(&NodeName::new(name).unwrap(), target, Epoch(epoch))
         };
         let all = [

@@ -1,0 +1,436 @@
+mod world;
+
+use evp_api::reason;
+use evp_core::ledger::SourceCounts;
+use evp_core::protocol::head::{StateKind, StepState};
+
+use super::*;
+use crate::sink::SinkError;
+use crate::store::Store;
+use crate::store::fault::Fault;
+use world::{World, name};
+
+#[track_caller]
+fn reason_of<T>(result: Result<T, Stop>) -> (&'static str, bool) {
+    let Err(stop) = result else {
+        panic!("it did not stop")
+    };
+    (stop.reason, stop.retry)
+}
+
+#[tokio::test]
+async fn a_new_start_decides_epoch_0_with_resolved_positions_and_is_born() {
+    let mut world = World::new();
+    let started = world.try_start("a").await.unwrap();
+    assert!(started.new && started.undone.is_empty());
+    assert_eq!(
+        (
+            started.body.epoch,
+            started.checkpointer.term(),
+            world.latest.0
+        ),
+        (Epoch(0), Term(1), 1)
+    );
+    assert_eq!(
+        started.body.positions.keys().collect::<Vec<_>>(),
+        [&name("orders")]
+    );
+    let plan = started.checkpointer.plan(&started.body.plan).await.unwrap();
+    assert_eq!(plan, world.setup("a").plan);
+    assert!(
+        world.object("owner.json").await.is_some() && world.object("0/born.json").await.is_some()
+    );
+}
+
+#[tokio::test]
+async fn the_start_is_resolved_once_in_the_life_of_a_pipeline() {
+    let mut world = World::new();
+    let mut first = world.start("a").await;
+    world.run(&mut first).await.unwrap();
+    let again = world.try_start("b").await.unwrap();
+    assert_eq!(
+        (again.new, world.latest.0, again.body.epoch),
+        (false, 1, Epoch(1))
+    );
+    assert_eq!(again.body.positions, first.body().positions);
+    assert_eq!(again.checkpointer.checkpoint(), first.checkpoint());
+}
+
+#[tokio::test]
+async fn epochs_are_applied_once_and_copied_before_the_next_is_decided() {
+    let mut world = World::new();
+    let mut lane = world.start("a").await;
+    for epoch in 1..=5 {
+        world.run(&mut lane).await.unwrap();
+        assert_eq!(
+            (lane.body().epoch, lane.applied()),
+            (Epoch(epoch), Some(Epoch(epoch)))
+        );
+        let copy = format!("0/epochs/{:020}.json", epoch - 1);
+        assert!(world.object(&copy).await.is_some(), "{copy}");
+    }
+    world.holds(1..=5);
+}
+
+#[tokio::test]
+async fn an_ambiguous_answer_to_any_write_of_ours_is_read_back() {
+    for object in ["owner.json", "0/head.json", "0/born.json"] {
+        for nth in 1..=4 {
+            for fault in [Fault::ReplyLost, Fault::Lost, Fault::DoneAndRefused] {
+                let mut world = World::new();
+                world.store.next(object, nth, fault);
+                let mut lane = world.start("a").await;
+                world.run(&mut lane).await.unwrap();
+                world.run(&mut lane).await.unwrap();
+                lane.record_quietly().await.unwrap();
+                let mut next = world.start("b").await;
+                next.roll_forward(&mut world.sinks()).await.unwrap();
+                world.run(&mut next).await.unwrap();
+                world.holds(1..=3);
+                assert_eq!(world.latest.0, 1, "{object} {nth} {fault:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_write_stops_and_changes_nothing() {
+    let mut world = World::new();
+    let mut lane = world.start("a").await;
+    world.store.next("0/head.json", 1, Fault::Denied);
+    assert_eq!(
+        reason_of(world.decide(&mut lane).await),
+        (reason::STORE_DENIED, true)
+    );
+    let again = world.try_start("a").await.unwrap();
+    assert_eq!(
+        (again.body.epoch, again.checkpointer.term()),
+        (Epoch(0), Term(2))
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_never_answers_ends_a_start_and_not_a_lane() {
+    let mut world = World::new();
+    for _ in 0..50 {
+        world.store.next("owner.json", 1, Fault::Lost);
+    }
+    assert_eq!(
+        reason_of(world.try_start("a").await),
+        (reason::STORE_UNAVAILABLE, true)
+    );
+    let mut world = World::new();
+    let mut lane = world.start("a").await;
+    for _ in 0..50 {
+        world.store.next("0/head.json", 1, Fault::Lost);
+    }
+    world.run(&mut lane).await.unwrap();
+    let told = world.told.0.lock().unwrap().clone();
+    assert_eq!(told.last().unwrap(), "the object store resumed");
+    assert_eq!(told.len(), 51);
+}
+
+#[tokio::test]
+async fn of_two_workers_the_older_is_fenced_for_good() {
+    let mut world = World::new();
+    let mut old = world.start("a").await;
+    world.run(&mut old).await.unwrap();
+    let mut new = world.start("b").await;
+    assert_eq!(new.takeovers(), 1);
+    new.roll_forward(&mut world.sinks()).await.unwrap();
+    assert_eq!(
+        reason_of(world.decide(&mut old).await),
+        (reason::FENCED, false)
+    );
+    assert_eq!(
+        reason_of(world.try_start("a").await),
+        (reason::FENCED, false)
+    );
+    world.run(&mut new).await.unwrap();
+    assert_eq!((new.term(), new.takeovers()), (Term(2), 0));
+    world.holds(1..=2);
+}
+
+#[tokio::test]
+async fn a_decided_epoch_is_rolled_forward_by_the_next_owner_and_a_late_zombie_does_no_harm() {
+    let mut world = World::new();
+    let mut old = world.start("a").await;
+    let permit = world.decide(&mut old).await.unwrap();
+    let Started {
+        checkpointer: mut new,
+        undone,
+        ..
+    } = world.try_start("b").await.unwrap();
+    assert_eq!(
+        undone.iter().map(|u| u.epoch).collect::<Vec<_>>(),
+        [Epoch(1)]
+    );
+    new.roll_forward(&mut world.sinks()).await.unwrap();
+    assert!(new.undone().is_empty() && new.has_unrecorded());
+    old.apply(permit, &mut world.sinks()).await.unwrap();
+    world.run(&mut new).await.unwrap();
+    world.holds(1..=2);
+}
+
+#[tokio::test]
+async fn what_was_applied_is_recorded_by_the_next_head_or_quietly() {
+    let mut world = World::new();
+    let mut lane = world.start("a").await;
+    world.run(&mut lane).await.unwrap();
+    assert_eq!(world.try_start("a").await.unwrap().undone.len(), 1);
+    let mut lane = world.start("a").await;
+    lane.roll_forward(&mut world.sinks()).await.unwrap();
+    lane.record_quietly().await.unwrap();
+    assert!(!lane.has_unrecorded());
+    assert_eq!(world.try_start("a").await.unwrap().undone, []);
+    world.holds(1..=1);
+}
+
+#[tokio::test]
+async fn a_lost_head_stops_a_lane_and_a_start() {
+    let mut world = World::new();
+    let mut lane = world.start("a").await;
+    world.run(&mut lane).await.unwrap();
+    world.store.delete("0/head.json").await.unwrap();
+    assert_eq!(
+        reason_of(world.decide(&mut lane).await),
+        (reason::CHECKPOINT_DAMAGED, false)
+    );
+    assert_eq!(
+        reason_of(world.try_start("b").await),
+        (reason::CHECKPOINT_DAMAGED, false)
+    );
+    for object in ["owner.json", "0/born.json"] {
+        world.store.delete(object).await.unwrap();
+    }
+    world.seen = Some(Epoch(1));
+    assert_eq!(
+        reason_of(world.try_start("b").await),
+        (reason::CHECKPOINT_BEHIND, false)
+    );
+    assert_eq!(world.latest.0, 1, "nothing is resolved anew");
+}
+
+#[tokio::test]
+async fn a_rolled_back_head_stops_a_lane_a_start_and_where_nobody_saw_it_the_sink_tells() {
+    let mut world = World::new();
+    let mut lane = world.start("a").await;
+    world.run(&mut lane).await.unwrap();
+    lane.record_quietly().await.unwrap();
+    let old = world.object("0/head.json").await.unwrap();
+    world.run(&mut lane).await.unwrap();
+    world.store.put("0/head.json", old.clone()).await.unwrap();
+    assert_eq!(
+        reason_of(world.decide(&mut lane).await),
+        (reason::CHECKPOINT_BEHIND, false)
+    );
+    let mut again = world.start("b").await;
+    let rolled = again.roll_forward(&mut world.sinks()).await;
+    assert_eq!(reason_of(rolled), (reason::CHECKPOINT_BEHIND_SINK, false));
+    world.seen = Some(Epoch(2));
+    assert_eq!(
+        reason_of(world.try_start("c").await),
+        (reason::CHECKPOINT_BEHIND, false)
+    );
+    world.holds(1..=2);
+}
+
+#[tokio::test]
+async fn a_sink_that_lost_what_was_applied_is_not_appended_to() {
+    for recorded in [true, false] {
+        let mut world = World::new();
+        let mut lane = world.start("a").await;
+        world.run(&mut lane).await.unwrap();
+        world.run(&mut lane).await.unwrap();
+        if recorded {
+            lane.record_quietly().await.unwrap();
+        }
+        *world.target.lock().unwrap() = Default::default();
+        let mut again = world.start("b").await;
+        let rolled = again.roll_forward(&mut world.sinks()).await;
+        assert_eq!(reason_of(rolled), (reason::SINK_HISTORY_LOST, false));
+        assert!(world.target.lock().unwrap().rows.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn another_pipeline_is_told_whose_path_it_is() {
+    let mut world = World::new();
+    world.start("a").await;
+    let mut setup = world.setup("b");
+    setup.identity = Identity {
+        name: "other".into(),
+        uid: "v".into(),
+        ..setup.identity
+    };
+    let Err(stop) = Checkpointer::start(setup, &mut world.latest).await else {
+        panic!("it started")
+    };
+    assert_eq!(stop.reason, reason::CHECKPOINT_OWNED);
+    assert!(stop.message.contains("pipeline orders (u)"), "{stop}");
+}
+
+#[tokio::test]
+async fn an_unbalanced_epoch_is_not_decided() {
+    let mut world = World::new();
+    let mut lane = world.start("a").await;
+    let mut body = lane.open(Micros(1));
+    body.ledger.sources.insert(
+        name("orders"),
+        SourceCounts {
+            read: 2,
+            decoded: 1,
+            ..Default::default()
+        },
+    );
+    assert_eq!(
+        reason_of(lane.decide(body).await),
+        (reason::LEDGER_UNBALANCED, false)
+    );
+    world.run(&mut lane).await.unwrap();
+    world.holds(1..=1);
+}
+
+#[tokio::test]
+async fn a_sink_out_of_reach_is_tried_until_it_answers_and_one_that_stops_stops_the_lane() {
+    let mut world = World::new();
+    let mut lane = world.start("a").await;
+    let down = || SinkError::Unavailable {
+        reason: reason::SINK_UNAVAILABLE,
+        message: "down".into(),
+    };
+    world
+        .target
+        .lock()
+        .unwrap()
+        .failures
+        .extend([down(), down()]);
+    world.run(&mut lane).await.unwrap();
+    let expected = [
+        "gold SinkUnavailable 1",
+        "gold SinkUnavailable 2",
+        "gold resumed",
+    ];
+    assert_eq!(*world.told.0.lock().unwrap(), expected);
+    let gone = SinkError::Stop {
+        reason: reason::TABLE_MISMATCH,
+        message: "gone".into(),
+    };
+    world.target.lock().unwrap().failures.push_back(gone);
+    assert_eq!(
+        reason_of(world.run(&mut lane).await),
+        (reason::TABLE_MISMATCH, false)
+    );
+    world.holds(1..=1);
+    assert_eq!(lane.applied(), Some(Epoch(1)));
+}
+
+#[tokio::test]
+async fn at_most_two_epochs_wait_for_their_sinks() {
+    let mut world = World::new();
+    let mut lane = world.start("a").await;
+    world.decide(&mut lane).await.unwrap();
+    let permit = world.decide(&mut lane).await.unwrap();
+    assert_eq!(
+        reason_of(world.decide(&mut lane).await),
+        (reason::SINK_UNAVAILABLE, false)
+    );
+    lane.apply(permit, &mut world.sinks()).await.unwrap();
+    world.run(&mut lane).await.unwrap();
+    world.holds(1..=3);
+}
+
+#[tokio::test]
+async fn an_undone_sink_that_is_not_there_is_named() {
+    let mut world = World::new();
+    let mut lane = world.start("a").await;
+    world.decide(&mut lane).await.unwrap();
+    let mut again = world.start("b").await;
+    let rolled = again.roll_forward(&mut Sinks::new()).await;
+    assert_eq!(
+        reason_of(rolled),
+        (reason::UNDONE_INTENT_OF_REMOVED_SINK, false)
+    );
+}
+
+#[tokio::test]
+async fn state_is_read_as_it_was_written_or_not_at_all() {
+    let mut world = World::new();
+    let state = world.start("a").await.state();
+    let file = state
+        .put(Epoch(1), StateKind::Base, "rows".into())
+        .await
+        .unwrap();
+    assert_eq!(state.get(&file).await.unwrap(), "rows");
+    let path = format!("0/state/{}", file.name);
+    for content in ["rows!", "rowz"] {
+        world.store.put(&path, content.into()).await.unwrap();
+        assert_eq!(
+            reason_of(state.get(&file).await),
+            (reason::CHECKPOINT_DAMAGED, false)
+        );
+    }
+    world.store.delete(&path).await.unwrap();
+    assert_eq!(
+        reason_of(state.get(&file).await),
+        (reason::CHECKPOINT_DAMAGED, false)
+    );
+}
+
+#[tokio::test]
+async fn garbage_goes_and_what_a_head_names_stays() {
+    let mut world = World::new();
+    let mut lane = world.start("a").await;
+    let base = lane
+        .state()
+        .put(Epoch(1), StateKind::Base, "base".into())
+        .await
+        .unwrap();
+    world.create("0/outbox/1-x", "rows").await;
+    world.create("0/state/notes.txt", "not ours").await;
+    let mut last = None;
+    for epoch in 1..=60 {
+        let mut body = lane.open(Micros(1));
+        let delta = lane
+            .state()
+            .put(body.epoch, StateKind::Delta, "delta".into())
+            .await
+            .unwrap();
+        last = Some(delta.name.clone());
+        let files = vec![base.clone(), delta];
+        body.state.insert(
+            name("totals"),
+            StepState {
+                fingerprint: "f".into(),
+                files,
+            },
+        );
+        assert!(body.add_intent(&name("gold"), serde_json::json!(epoch)));
+        let permit = lane.decide(body).await.unwrap();
+        lane.apply(permit, &mut world.sinks()).await.unwrap();
+    }
+    let left = world.store.list("0/state").await.unwrap();
+    let named = |n: &str| left.contains(&format!("0/state/{n}"));
+    assert!(
+        named(&base.name) && named(&last.unwrap()) && named("notes.txt"),
+        "{left:?}"
+    );
+    assert_eq!(left.len(), 1 + 1 + 21, "{left:?}");
+    assert_eq!(world.object("0/outbox/1-x").await, None);
+}
+
+#[tokio::test]
+async fn two_first_starts_at_once_make_one_checkpoint() {
+    let mut world = World::new();
+    let (a, b) = (world.setup("a"), world.setup("b"));
+    let (mut one, mut two) = (world::Latest::default(), world::Latest::default());
+    let (a, b) = tokio::join!(
+        Checkpointer::start(a, &mut one),
+        Checkpointer::start(b, &mut two)
+    );
+    let (a, b) = (a.unwrap().checkpointer, b.unwrap().checkpointer);
+    assert_eq!(a.checkpoint(), b.checkpoint());
+    assert_eq!(a.body().incarnation, b.body().incarnation);
+    assert_ne!(a.term(), b.term());
+    world.start("c").await;
+}
