@@ -1,3 +1,4 @@
+mod chaos;
 mod world;
 
 use evp_api::reason;
