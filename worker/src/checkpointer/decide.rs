@@ -115,7 +115,15 @@ impl Checkpointer {
                 format!("it does not follow epoch {} under our plan", last.epoch),
             );
         }
-        if !body.intents.is_empty() && self.rolling.undone.len() >= MAX_UNDONE {
+        let undone = self.rolling.undone.len();
+        if !self.asked || (undone > 0 && body.plan != last.plan) {
+            // The marker of an epoch that a restored head has forgotten would pass for that of the next one.
+            return stop(
+                reason::CHECKPOINT_DAMAGED,
+                "the sinks were not rolled forward first".to_owned(),
+            );
+        }
+        if !body.intents.is_empty() && undone >= MAX_UNDONE {
             return stop(
                 reason::SINK_UNAVAILABLE,
                 format!("{MAX_UNDONE} decided epochs wait for their sinks"),

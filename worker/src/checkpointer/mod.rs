@@ -122,6 +122,8 @@ pub struct Checkpointer {
     rolling: Rolling,
     /// The head's body has its copy in the history.
     copied: bool,
+    /// Every sink was asked what it holds, or epoch 0 was decided here: until then nothing is decided.
+    asked: bool,
     /// State files named by each of the last epochs of this process, newest last.
     named: VecDeque<BTreeSet<String>>,
 }

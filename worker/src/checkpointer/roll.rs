@@ -8,6 +8,7 @@ use evp_core::position::Epoch;
 use evp_core::protocol::decide::{Marker, RollForward, after_reading_head, roll_forward, standing};
 use evp_core::protocol::head::{Intent, SinkIdentity};
 use futures::future::join_all;
+use tokio_util::sync::CancellationToken;
 
 use super::crash::{Moment, Step};
 use super::io::{Backoff, Io};
@@ -36,15 +37,18 @@ struct Outcome {
 
 impl Checkpointer {
     /// Applies everything decided up to the permit's epoch that some sink does not hold. A sink out of reach is tried for
-    /// ever, and reported. What was applied is noted for the next head even if another sink stops.
+    /// ever, and reported, unless another one stops. What was applied is noted for the next head even then.
     pub async fn apply(
         &mut self,
         permit: CommitPermit,
         sinks: &mut Sinks,
     ) -> Result<BTreeMap<NodeName, Applied>, Stop> {
         let work = self.work(permit.epoch, sinks)?;
-        let io = &self.io;
-        let outcomes = join_all(work.into_iter().map(|w| apply_one(io, &permit, w))).await;
+        let (io, stopped) = (&self.io, CancellationToken::new());
+        let each = work
+            .into_iter()
+            .map(|w| apply_one(io, &permit, w, &stopped));
+        let outcomes = join_all(each).await;
         let applied = self.note(outcomes)?;
         self.sweep().await;
         Ok(applied)
@@ -70,22 +74,26 @@ impl Checkpointer {
                         sink,
                         intents: vec![intent.clone()],
                     };
-                    let outcome = apply_one(&self.io, &permit, work).await;
+                    let stopped = CancellationToken::new();
+                    let outcome = apply_one(&self.io, &permit, work, &stopped).await;
                     self.note(vec![outcome])?;
                 }
                 self.rolling.note(&intent.sink, intent.epoch);
             }
         }
-        self.check_standing(sinks).await
+        self.check_standing(sinks).await?;
+        self.asked = true;
+        Ok(())
     }
 
-    /// Sinks for which nothing is undone must hold exactly what the head says.
+    /// Sinks must hold exactly what the head says. They are asked for the epoch after it: some look only for the epoch of the
+    /// intent and the one before.
     async fn check_standing(&self, sinks: &mut Sinks) -> Result<(), Stop> {
         for (name, entry) in &self.head.body.sinks {
             let Some(sink) = sinks.get_mut(name) else {
                 continue;
             };
-            let epoch = entry.prev.unwrap_or(self.head.body.epoch);
+            let epoch = self.head.body.epoch.next();
             let body = serde_json::Value::Null;
             let intent = Intent {
                 sink: entry.identity.clone(),
@@ -226,7 +234,13 @@ impl Checkpointer {
     }
 }
 
-async fn apply_one(io: &Io, permit: &CommitPermit, work: Work<'_>) -> Outcome {
+/// `stopped` ends the waiting of the other sinks, and then ours.
+async fn apply_one(
+    io: &Io,
+    permit: &CommitPermit,
+    work: Work<'_>,
+    stopped: &CancellationToken,
+) -> Outcome {
     let Work {
         name,
         sink,
@@ -244,13 +258,17 @@ async fn apply_one(io: &Io, permit: &CommitPermit, work: Work<'_>) -> Outcome {
         let result = loop {
             match sink.apply(&intent, permit).await {
                 Err(SinkError::Unavailable { reason, message }) => {
-                    backoff.wait(io, reason, &message).await
+                    tokio::select! {
+                        () = stopped.cancelled() => return outcome,
+                        () = backoff.wait(io, reason, &message) => {}
+                    }
                 }
                 result => break result,
             }
         };
         match result {
             Err(e) => {
+                stopped.cancel();
                 outcome.stop = Some(e.into());
                 return outcome;
             }

@@ -363,6 +363,7 @@ impl Start {
             etag,
             rolling,
             copied: false,
+            asked: new,
             named,
         };
         Started {

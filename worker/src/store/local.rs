@@ -141,13 +141,19 @@ impl Folder {
         Ok(PutOutcome::Won(tag))
     }
 
-    /// Writes a hidden file beside the target. A crash leaves it there; it is never read.
+    /// Writes a hidden file beside the target, under a name that no other store over this folder uses, be it in this process
+    /// or in a container where it has the same process id. A crash leaves it there; it is never read.
     fn write_aside(&self, target: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
         let parent = target.parent().unwrap_or(&self.root);
         fs::create_dir_all(parent)?;
-        let number = self.files.fetch_add(1, Ordering::Relaxed);
-        let aside = parent.join(format!(".{}-{number}.tmp", std::process::id()));
-        let mut file = File::create(&aside)?;
+        let (aside, mut file) = loop {
+            let number = self.files.fetch_add(1, Ordering::Relaxed);
+            let aside = parent.join(format!(".{}-{number}.tmp", std::process::id()));
+            match File::create_new(&aside) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                created => break (aside, created?),
+            }
+        };
         file.write_all(bytes)?;
         file.sync_all()?;
         Ok(aside)
@@ -294,5 +300,32 @@ mod tests {
             ["0/state/1-a", "0/state/2-b"]
         );
         assert_eq!(store.list("0/outbox").await.unwrap(), Vec::<String>::new());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn two_stores_on_one_folder_never_mix_contents() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (LocalStore::new(dir.path()), LocalStore::new(dir.path()));
+        for n in 0..100 {
+            let (name_a, name_b) = (format!("0/epochs/a{n}"), format!("0/epochs/b{n}"));
+            let (bytes_a, bytes_b) = (
+                Bytes::from(vec![b'a'; 20_000]),
+                Bytes::from(vec![b'b'; 30_000]),
+            );
+            let done = tokio::join!(
+                a.put(&name_a, bytes_a.clone()),
+                b.put(&name_b, bytes_b.clone())
+            );
+            assert!(done.0.is_ok() && done.1.is_ok(), "{done:?}");
+            let read = |got: Option<(Bytes, ETag)>| got.map(|(bytes, _)| bytes);
+            assert!(
+                read(a.get(&name_a).await.unwrap()) == Some(bytes_a),
+                "{name_a} has foreign content"
+            );
+            assert!(
+                read(b.get(&name_b).await.unwrap()) == Some(bytes_b),
+                "{name_b} has foreign content"
+            );
+        }
     }
 }

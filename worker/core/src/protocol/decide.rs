@@ -278,8 +278,8 @@ pub fn roll_forward(intent: &Intent, marker: Marker) -> RollForward {
     }
 }
 
-/// Decides about a sink for which nothing is undone; `intent` is the last one it had, which is recorded as applied (its
-/// `prev` is its own epoch), or stands for none (`prev` is `None`).
+/// Decides about a sink for which nothing is undone; `intent` stands for one it might get next: its `prev` is the last epoch
+/// that had one for it, which is recorded as applied (`None`: there was none).
 pub fn standing(intent: &Intent, marker: Marker) -> RollForward {
     match marker.held {
         held if held == intent.prev => RollForward::Done,

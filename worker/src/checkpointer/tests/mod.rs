@@ -1,4 +1,4 @@
-mod chaos;
+mod recovery;
 mod world;
 
 use evp_api::reason;
