@@ -1,3 +1,4 @@
+mod chaos;
 mod recovery;
 mod world;
 

@@ -60,6 +60,21 @@ impl Sink for TwinSink {
     async fn abandon(&mut self) {}
 
     async fn apply(&mut self, intent: &Intent, _: &CommitPermit) -> Result<Applied, SinkError> {
+        // Somebody else may run before and after the target changes; a crash may hit here too.
+        tokio::task::yield_now().await;
+        let done = self.apply_now(intent);
+        tokio::task::yield_now().await;
+        done
+    }
+
+    async fn probe(&mut self, _: &Intent) -> Result<Option<Epoch>, SinkError> {
+        tokio::task::yield_now().await;
+        Ok(self.0.lock().unwrap().marker)
+    }
+}
+
+impl TwinSink {
+    fn apply_now(&self, intent: &Intent) -> Result<Applied, SinkError> {
         let mut target = self.0.lock().unwrap();
         if let Some(failure) = target.failures.pop_front() {
             return Err(failure);
@@ -75,10 +90,6 @@ impl Sink for TwinSink {
         Ok(Applied {
             version: Some(intent.epoch.0),
         })
-    }
-
-    async fn probe(&mut self, _: &Intent) -> Result<Option<Epoch>, SinkError> {
-        Ok(self.0.lock().unwrap().marker)
     }
 }
 
