@@ -91,14 +91,14 @@ pub async fn open_tables(written: &Written) -> Result<Tables, Error> {
     let mut absent = Vec::new();
     for (name, target) in &written.tables {
         match open_table(&session, name, target).await? {
-            Some(table) => register(&session, name, table).map_err(Error::Sql)?,
+            Some(table) => register(&session, name, &table).map_err(Error::Sql)?,
             None => absent.push(name.clone()),
         }
     }
     if let Some((target, format)) = &written.dead_letters {
         let letters = open_dead_letters(&session, target, *format).await;
         let letters = letters.map_err(Error::DeadLetters)?;
-        register(&session, DEAD_LETTERS, letters).map_err(Error::DeadLetters)?;
+        register(&session, DEAD_LETTERS, &letters).map_err(Error::DeadLetters)?;
     }
     Ok(Tables { session, absent })
 }
@@ -128,13 +128,13 @@ async fn open_table(
 fn register(
     session: &SessionContext,
     name: &str,
-    table: Arc<dyn TableProvider>,
+    table: &Arc<dyn TableProvider>,
 ) -> Result<(), DataFusionError> {
     let names: BTreeSet<String> = [name.to_owned(), name.replace('-', "_")].into();
     for name in names {
         session.register_table(
             datafusion::common::TableReference::bare(name),
-            Arc::clone(&table),
+            Arc::clone(table),
         )?;
     }
     Ok(())

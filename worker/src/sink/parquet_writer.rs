@@ -20,7 +20,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, PageType, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use tokio::io::AsyncWriteExt;
@@ -142,7 +142,11 @@ impl WrittenFile {
 
     /// Columns whose dictionary overflowed: it was built in vain and is not tried again in the next file.
     pub fn plain(&self) -> impl Iterator<Item = String> + '_ {
-        let chunks = self.metadata.row_groups().iter().flat_map(|g| g.columns());
+        let chunks = self
+            .metadata
+            .row_groups()
+            .iter()
+            .flat_map(RowGroupMetaData::columns);
         chunks
             .filter(|chunk| {
                 let pages = chunk.page_encoding_stats();

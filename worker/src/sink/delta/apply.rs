@@ -65,7 +65,7 @@ impl Rolling<'_> {
             }
             self.check_table(log)?;
             if let Some(error) = doubt.take() {
-                self.go_on(log, round, &error)?;
+                go_on(log, round, &error)?;
             }
             let commit = attempt.prepare(log).await?;
             match log.commit(commit).await? {
@@ -98,32 +98,27 @@ impl Rolling<'_> {
             ),
         }
     }
+}
 
-    /// The commit did not land: `Err` ends the rounds.
-    fn go_on(
-        &self,
-        log: &TableLog,
-        round: u32,
-        error: &object_store::Error,
-    ) -> Result<(), SinkError> {
-        if !is_conflict(error) {
-            return Err(log.target().unavailable("a commit failed", error));
-        }
-        if round >= ROUNDS {
-            return Err(SinkError::Unavailable {
-                reason: reason::TABLE_CONTENDED,
-                message: format!(
-                    "{}: other writers committed first {round} times in a row; retried, nothing is lost; space out \
-                     their commits",
-                    log.target().url
-                ),
-            });
-        }
-        if round >= PATIENT_ROUNDS {
-            tracing::warn!(code = reason::TABLE_CONTENDED, table = %log.target().url, round, "other writers keep committing first");
-        }
-        Ok(())
+/// The commit did not land: `Err` ends the rounds.
+fn go_on(log: &TableLog, round: u32, error: &object_store::Error) -> Result<(), SinkError> {
+    if !is_conflict(error) {
+        return Err(log.target().unavailable("a commit failed", error));
     }
+    if round >= ROUNDS {
+        return Err(SinkError::Unavailable {
+            reason: reason::TABLE_CONTENDED,
+            message: format!(
+                "{}: other writers committed first {round} times in a row; retried, nothing is lost; space out \
+                 their commits",
+                log.target().url
+            ),
+        });
+    }
+    if round >= PATIENT_ROUNDS {
+        tracing::warn!(code = reason::TABLE_CONTENDED, table = %log.target().url, round, "other writers keep committing first");
+    }
+    Ok(())
 }
 
 /// Where our marker stands.

@@ -72,6 +72,16 @@ enum Fate {
     Placed,
 }
 
+/// What is to be written.
+struct Rewriting<'a> {
+    /// Files in which a row changes.
+    found: Vec<Hits<'a>>,
+    /// The small file that takes new rows in though no row of it changes.
+    absorbed: Option<&'a ActiveFile>,
+    /// New rows.
+    fresh: Vec<u32>,
+}
+
 /// A file and the changes whose keys are in it.
 struct Hits<'a> {
     file: &'a ActiveFile,
@@ -116,39 +126,51 @@ impl<'a> Merge<'a> {
                 found.push(self.search(file, &mut fates).await?);
             }
         }
-        found.retain(|hits| {
-            hits.changes
-                .iter()
-                .any(|&c| fates[c as usize] == Fate::Changed)
-        });
-        let fresh = self.upserts(
-            (0..)
-                .zip(&fates)
-                .filter(|(_, f)| **f == Fate::Absent)
-                .map(|(c, _)| c),
-        );
-        let absorbed = self.absorbed(files, &found, fresh.is_empty());
+        let rewriting = self.plan(files, found, &fates);
         let mut merged = Merged::default();
-        self.write_small(&found, absorbed, fresh, &mut fates, out)
-            .await?;
+        self.write_small(&rewriting, &mut fates, out).await?;
         merged.add.extend(out.finish().await?);
+        let Rewriting {
+            found, absorbed, ..
+        } = rewriting;
         for hits in found.iter().filter(|hits| !is_small(hits.file)) {
             self.copy(hits.file, &fates, out).await?;
             self.write_changed(hits, &mut fates, out).await?;
             merged.add.extend(out.finish().await?);
         }
-        merged
-            .remove
-            .extend(found.iter().map(|hits| hits.file).chain(absorbed).cloned());
+        let gone = found.iter().map(|hits| hits.file).chain(absorbed);
+        merged.remove.extend(gone.cloned());
         Ok(merged)
     }
 
-    /// Pass one over a file: which changes meet a row, and is it another row?
-    async fn search(
+    fn plan<'f>(
         &self,
-        file: &'a ActiveFile,
+        files: &'f [ActiveFile],
+        mut found: Vec<Hits<'f>>,
+        fates: &[Fate],
+    ) -> Rewriting<'f> {
+        let changed = |change: &u32| fates[*change as usize] == Fate::Changed;
+        found.retain(|hits| hits.changes.iter().any(changed));
+        let absent = (0..).zip(fates).filter(|(_, fate)| **fate == Fate::Absent);
+        let fresh = self.upserts(absent.map(|(change, _)| change));
+        let absorbs = !fresh.is_empty() && !found.iter().any(|hits| is_small(hits.file));
+        let whole = |file: &&ActiveFile| {
+            is_small(file) && !file.has_deletion_vector && self.target.data_file(&file.path).is_ok()
+        };
+        let smallest = files.iter().filter(whole).min_by_key(|file| file.size);
+        Rewriting {
+            found,
+            absorbed: smallest.filter(|_| absorbs),
+            fresh,
+        }
+    }
+
+    /// Pass one over a file: which changes meet a row, and is it another row?
+    async fn search<'f>(
+        &self,
+        file: &'f ActiveFile,
         fates: &mut [Fate],
-    ) -> Result<Hits<'a>, SinkError> {
+    ) -> Result<Hits<'f>, SinkError> {
         let mut hits = Hits {
             file,
             changes: Vec::new(),
@@ -188,40 +210,20 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    /// The small file that takes new rows in though no row of it changes.
-    fn absorbed<'f>(
-        &self,
-        files: &'f [ActiveFile],
-        found: &[Hits<'_>],
-        nothing_new: bool,
-    ) -> Option<&'f ActiveFile> {
-        if nothing_new || found.iter().any(|hits| is_small(hits.file)) {
-            return None;
-        }
-        let whole = |f: &&ActiveFile| {
-            is_small(f) && !f.has_deletion_vector && self.target.data_file(&f.path).is_ok()
-        };
-        files.iter().filter(whole).min_by_key(|f| f.size)
-    }
-
     async fn write_small(
         &self,
-        found: &[Hits<'_>],
-        absorbed: Option<&ActiveFile>,
-        fresh: Vec<u32>,
+        rewriting: &Rewriting<'_>,
         fates: &mut [Fate],
         out: &mut DataFiles,
     ) -> Result<(), SinkError> {
-        for hits in found.iter().filter(|hits| is_small(hits.file)) {
-            self.copy(hits.file, fates, out).await?;
-        }
-        if let Some(file) = absorbed {
+        let small = || rewriting.found.iter().filter(|hits| is_small(hits.file));
+        for file in small().map(|hits| hits.file).chain(rewriting.absorbed) {
             self.copy(file, fates, out).await?;
         }
-        for hits in found.iter().filter(|hits| is_small(hits.file)) {
+        for hits in small() {
             self.write_changed(hits, fates, out).await?;
         }
-        self.write_rows(fresh, out).await
+        self.write_rows(rewriting.fresh.clone(), out).await
     }
 
     /// Pass two over a file: the rows that no change touches.

@@ -44,12 +44,11 @@ impl ObjectReader {
             let read = self.store.get_ranges(&self.location, ranges).await;
             return read.map_err(external);
         }
-        let whole = match &self.whole {
-            Some(whole) => whole,
-            None => {
-                let read = self.store.get(&self.location).await.map_err(external)?;
-                self.whole.insert(read.bytes().await.map_err(external)?)
-            }
+        let whole = if let Some(whole) = &self.whole {
+            whole
+        } else {
+            let read = self.store.get(&self.location).await.map_err(external)?;
+            self.whole.insert(read.bytes().await.map_err(external)?)
         };
         let part = |range: &Range<u64>| {
             let (start, end) = (usize::try_from(range.start), usize::try_from(range.end));

@@ -138,22 +138,13 @@ async fn a_staged_file_that_is_gone_or_cut_stops() {
     let mut sink = sink(&target, DeadLetterFormat::Parquet);
     let intent = decide(&mut sink, 1, &[letter(1)]).await;
     let staged = Path::from("lake/dead/_staging/01234567/n-0.parquet");
-    for cut in [Some("x"), None] {
-        match cut {
-            Some(text) => target
-                .store
-                .put(&staged, PutPayload::from(text))
-                .await
-                .map(drop)
-                .unwrap(),
-            None => {
-                target.store.delete(&staged).await.unwrap();
-                target
-                    .store
-                    .delete(&Path::from("lake/dead/01234567-fedcba98-0-1-0.parquet"))
-                    .await
-                    .unwrap();
-            }
+    let copy = Path::from("lake/dead/01234567-fedcba98-0-1-0.parquet");
+    let cut = PutPayload::from("x");
+    target.store.put(&staged, cut).await.unwrap();
+    for gone in [false, true] {
+        if gone {
+            target.store.delete(&staged).await.unwrap();
+            target.store.delete(&copy).await.unwrap();
         }
         let error = sink.roll_forward(&intent).await.unwrap_err();
         assert!(

@@ -48,9 +48,7 @@ impl Faults {
     /// Data files put so far.
     pub(super) fn data_files(&self) -> usize {
         let puts = self.puts.lock().unwrap();
-        puts.iter()
-            .filter(|p| p.ends_with(".parquet") && !p.contains("_delta_log"))
-            .count()
+        puts.iter().filter(|p| p.contains(".zstd.parquet")).count()
     }
 }
 

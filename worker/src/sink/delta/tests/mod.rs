@@ -164,7 +164,7 @@ fn schema() -> SchemaRef {
 
 fn batch(rows: &[(i64, Option<&str>)]) -> RecordBatch {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0)));
-    let names: ArrayRef = Arc::new(StringArray::from_iter(rows.iter().map(|r| r.1)));
+    let names: ArrayRef = Arc::new(rows.iter().map(|r| r.1).collect::<StringArray>());
     RecordBatch::try_new(schema(), vec![ids, names]).unwrap()
 }
 
