@@ -12,6 +12,7 @@ use object_store::prefix::PrefixStore;
 use url::Url;
 
 use crate::sink::SinkError;
+use crate::store::Location;
 
 /// Where a table is.
 #[derive(Clone, Debug)]
@@ -22,6 +23,16 @@ pub struct Target {
     pub prefix: Path,
     /// The same place as a URL: `s3://bucket/prefix`, `file:///folder`.
     pub url: Url,
+}
+
+impl From<&Location> for Target {
+    fn from(location: &Location) -> Self {
+        Self {
+            store: Arc::clone(&location.root),
+            prefix: location.prefix.clone(),
+            url: location.url.clone(),
+        }
+    }
 }
 
 impl Target {
