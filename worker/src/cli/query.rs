@@ -4,10 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Args;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::json::ArrayWriter;
 use datafusion::arrow::util::pretty::pretty_format_batches;
@@ -23,45 +21,18 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use deltalake::{DeltaTable, DeltaTableError};
-use evp_api::plan::{DeadLetterFormat, Plan, SinkKind};
+use evp_api::plan::DeadLetterFormat;
 use futures::StreamExt;
 use object_store::ObjectStore;
 
 use crate::sink::dead_letters::{dead_letter_schema, json_lines_schema};
 use crate::sink::delta::Target;
-use crate::store::{Storage, StoreError};
 
 /// Rows that are printed; a person reads no more, and a table must be held to be laid out.
 const MOST_ROWS: usize = 10_000;
 
 /// Name of the dead letters.
 const DEAD_LETTERS: &str = "dead_letters";
-
-/// Asks what a pipeline has written.
-#[derive(Args, Clone, Debug)]
-pub struct QueryArgs {
-    /// The pipeline's manifest.
-    #[arg(short, long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
-    /// One SELECT, after a folder with a pipeline.yaml if no FILE is given. Tables are named as sinks are, a hyphen as `_` or
-    /// the name in quotes; dead letters are `dead_letters`.
-    #[arg(value_name = "[DIR] SQL", num_args = 1..=2, required = true)]
-    pub words: Vec<String>,
-    /// How rows are printed.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
-}
-
-impl QueryArgs {
-    /// The manifest's file, and the SQL.
-    pub fn question(&self) -> Result<(PathBuf, &str), Error> {
-        match (&self.file, self.words.as_slice()) {
-            (Some(file), [sql]) => Ok((file.clone(), sql)),
-            (None, [dir, sql]) => Ok((Path::new(dir).join("pipeline.yaml"), sql)),
-            _ => Err(Error::Usage),
-        }
-    }
-}
 
 /// How rows are printed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
@@ -82,33 +53,9 @@ pub struct Written {
     pub dead_letters: Option<(Target, DeadLetterFormat)>,
 }
 
-impl Written {
-    /// What this plan writes. A folder that does not exist yet is created.
-    pub fn by(plan: &Plan, storage: &Storage) -> Result<Self, StoreError> {
-        let place = |path| storage.open(path).map(|location| Target::from(&location));
-        let mut written = Self::default();
-        for sink in &plan.sinks {
-            if let SinkKind::Delta(table) = &sink.kind {
-                let target = place(&table.path)?;
-                written.tables.push((sink.name.to_string(), target));
-            }
-        }
-        if let Some(letters) = &plan.dead_letter {
-            written.dead_letters = Some((place(&letters.path)?, letters.format));
-        }
-        Ok(written)
-    }
-}
-
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Neither a file nor a folder, or both.
-    #[error("say `evp query -f FILE \"SELECT …\"` or `evp query DIR \"SELECT …\"`")]
-    Usage,
-    /// A place cannot be had.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// A table cannot be opened.
     #[error("table {name} cannot be opened")]
     Open {
@@ -284,25 +231,21 @@ pub fn print(out: &mut impl Write, batches: &[RecordBatch], output: Output) -> R
 
 /// Opens, asks, prints: rows on `out`, remarks on `err`.
 pub async fn run(
-    args: &QueryArgs,
-    plan: &Plan,
-    storage: &Storage,
+    written: &Written,
+    sql: &str,
+    output: Output,
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> Result<(), Error> {
-    let (_, sql) = args.question()?;
-    let tables = open_tables(&Written::by(plan, storage)?).await?;
+    let tables = open_tables(written).await?;
     for name in &tables.absent {
         writeln!(err, "note: nothing has been written to {name} yet").map_err(Error::Print)?;
     }
     let (batches, cut) = ask(&tables.session, sql).await?;
-    print(out, &batches, args.output)?;
+    print(out, &batches, output)?;
     if cut {
-        writeln!(
-            err,
-            "note: only the first {MOST_ROWS} rows are shown; add LIMIT or WHERE"
-        )
-        .map_err(Error::Print)?;
+        let note = format!("note: only the first {MOST_ROWS} rows are shown; add LIMIT or WHERE");
+        writeln!(err, "{note}").map_err(Error::Print)?;
     }
     Ok(())
 }
@@ -310,29 +253,7 @@ pub async fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        query: QueryArgs,
-    }
-
-    #[test]
-    fn a_file_or_a_folder_comes_before_the_question() {
-        let check = |words: &[&str], file: Option<&str>| {
-            let typed = [&["query"], words].concat();
-            let question = Cli::try_parse_from(typed).ok();
-            let question = question.and_then(|cli| cli.query.question().ok().map(|(f, _)| f));
-            assert_eq!(question, file.map(PathBuf::from), "{words:?}");
-        };
-        check(&["demo", "SELECT 1"], Some("demo/pipeline.yaml"));
-        check(&["-f", "x.yaml", "SELECT 1"], Some("x.yaml"));
-        check(&["-f", "x.yaml", "-o", "json", "SELECT 1"], Some("x.yaml"));
-        check(&["SELECT 1"], None);
-        check(&["-f", "x.yaml", "demo", "SELECT 1"], None);
-        check(&[], None);
-    }
+    use datafusion::arrow::array::{ArrayRef, Int64Array};
 
     fn target(store: &Arc<dyn ObjectStore>, name: &str) -> Target {
         Target {
@@ -345,8 +266,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn tables_are_named_as_sinks_and_are_only_read() {
         let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
-        let ids: datafusion::arrow::array::ArrayRef =
-            Arc::new(datafusion::arrow::array::Int64Array::from(vec![2, 1]));
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![2, 1]));
         let rows = RecordBatch::try_from_iter([("eventId", ids)]).unwrap();
         let events = target(&store, "events");
         DeltaTable::new(events.log_store())
