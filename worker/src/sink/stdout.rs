@@ -1,4 +1,5 @@
-//! One JSON object a row on standard output, for local runs. At least once: what was printed before a crash is printed again.
+//! One JSON object a row on standard output, for local runs. At least once: rows are printed when their epoch is sealed, before
+//! it is decided; an epoch that is computed again is printed again. So there is nothing to apply later.
 
 use std::io::Write;
 
@@ -9,21 +10,19 @@ use evp_api::reason;
 use evp_core::dataflow::SinkBatch;
 use evp_core::position::Epoch;
 use evp_core::protocol::head::Intent;
-use serde_json::json;
 
 use crate::checkpointer::CommitPermit;
 use crate::sink::{Applied, Sink, SinkError};
 
-/// Bytes of text that one epoch may hold back until it is decided; more are printed at once.
+/// Bytes of text that one epoch may hold back until it is sealed; more are printed at once.
 const HELD_BYTES: usize = 1 << 20;
 
 /// Standard output.
 #[derive(Debug)]
 pub struct StdoutSink<W> {
     out: W,
-    /// Lines of the open epoch, then of those sealed but not applied, newest last.
+    /// Lines of the open epoch.
     open: Vec<u8>,
-    sealed: Vec<(u64, Vec<u8>)>,
 }
 
 impl<W: Write + Send> StdoutSink<W> {
@@ -32,7 +31,6 @@ impl<W: Write + Send> StdoutSink<W> {
         Self {
             out,
             open: Vec::new(),
-            sealed: Vec::new(),
         }
     }
 
@@ -80,33 +78,23 @@ impl<W: Write + Send> Sink for StdoutSink<W> {
         Ok(())
     }
 
-    async fn seal(&mut self, epoch: Epoch) -> Result<Option<serde_json::Value>, SinkError> {
-        if self.open.is_empty() {
-            return Ok(None);
-        }
-        self.sealed.push((epoch.0, std::mem::take(&mut self.open)));
-        Ok(Some(json!({})))
+    async fn seal(&mut self, _epoch: Epoch) -> Result<Option<serde_json::Value>, SinkError> {
+        let lines = std::mem::take(&mut self.open);
+        self.print(&lines)?;
+        Ok(None)
     }
 
     async fn abandon(&mut self) {
         self.open.clear();
     }
 
-    async fn apply(
-        &mut self,
-        intent: &Intent,
-        _permit: &CommitPermit,
-    ) -> Result<Applied, SinkError> {
-        while !self.sealed.is_empty() && self.sealed[0].0 <= intent.epoch.0 {
-            let (_, lines) = self.sealed.remove(0);
-            self.print(&lines)?;
-        }
+    async fn apply(&mut self, _: &Intent, _: &CommitPermit) -> Result<Applied, SinkError> {
         Ok(Applied::default())
     }
 
-    /// It has no memory: what is asked is taken for not done, and printed if it is still held.
+    /// It has no memory and, sealing without intents, is never asked.
     async fn probe(&mut self, intent: &Intent) -> Result<Option<Epoch>, SinkError> {
-        Ok(intent.prev)
+        Ok(Some(intent.epoch))
     }
 }
 
@@ -128,7 +116,8 @@ mod tests {
         })
         .await
         .unwrap();
-        let text = String::from_utf8(sink.open).unwrap();
+        assert_eq!(sink.seal(Epoch(1)).await.unwrap(), None);
+        let text = String::from_utf8(sink.out).unwrap();
         assert_eq!(
             text,
             "{\"id\":1}\n{\"id\":2}\n{\"upsert\":{\"id\":1}}\n{\"delete\":{\"id\":2}}\n"

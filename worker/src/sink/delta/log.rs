@@ -15,7 +15,7 @@ use delta_kernel::snapshot::{Snapshot, SnapshotRef};
 use delta_kernel::{DeltaResult, Engine};
 use deltalake::logstore::LogStore;
 use futures::StreamExt;
-use object_store::{ObjectStore, PutMode, PutOptions};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use super::actions::{ActiveFile, Commit};
 use super::target::Target;
@@ -70,13 +70,15 @@ impl TableLog {
         self.snapshot.as_ref().map(|s| s.version())
     }
 
-    /// Looks for newer versions: one LIST, and a GET for each new commit. `None`: there is no table.
+    /// Looks for newer versions: one HEAD, one LIST, and a GET for each new commit. `None`: there is no table.
     pub(super) async fn refresh(&mut self) -> Result<Option<SnapshotRef>, SinkError> {
-        if let Some(known) = self.snapshot.take() {
+        if let Some(known) = self.snapshot.take()
+            && self.is_still_there(&known).await?
+        {
             let newer = self.run("its log", move |engine| {
                 Snapshot::builder_from(known).build(engine)
             });
-            // A log that was cleaned or replaced under us does not continue what we know: it is read anew.
+            // A log that does not continue what we know (cleaned up, restored) is read anew.
             if let Ok(newer) = newer.await {
                 self.snapshot = Some(newer);
                 return Ok(self.snapshot.clone());
@@ -91,6 +93,27 @@ impl TableLog {
             self.snapshot = Some(fresh.await?);
         }
         Ok(self.snapshot.clone())
+    }
+
+    /// Is the newest commit we know the one in the store? The kernel does not ask: it would take a deleted table for one
+    /// without newer commits, and the next commit would go nowhere.
+    async fn is_still_there(&self, known: &Snapshot) -> Result<bool, SinkError> {
+        let Some(newest) = &known.log_segment().listed.latest_commit_file else {
+            return Ok(false);
+        };
+        let version = known.version();
+        let name = self
+            .target
+            .child(&format!("_delta_log/{version:020}.json"))?;
+        match self.target.store.head(&name).await {
+            // Whole seconds: that is what a HEAD tells.
+            Ok(meta) => Ok(newest.version == version
+                && newest.location.size == meta.size
+                && newest.location.last_modified.div_euclid(1000)
+                    == meta.last_modified.timestamp()),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(self.target.unavailable("its log cannot be looked at", &e)),
+        }
     }
 
     async fn exists(&self) -> Result<bool, SinkError> {

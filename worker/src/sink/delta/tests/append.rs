@@ -257,3 +257,23 @@ async fn a_staged_file_is_invisible() {
     assert_eq!(world.faults.data_files(), 2);
     assert_eq!(world.rows().await, vec![(1, None)]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_deleted_under_us_stops() {
+    let world = World::new();
+    let mut sink = world.append("a").await;
+    sink.write(1, &[(1, None)]).await;
+    sink.write(2, &[(2, None)]).await;
+    let next = sink.decide(3, Some(2), &[(3, None)]).await;
+    assert_eq!(sink.probe(&next).await.unwrap(), Some(Epoch(2)));
+    world.delete_log().await;
+    let error = sink.roll(&next).await.unwrap_err();
+    assert_eq!(reason(&error), reasons::SINK_HISTORY_LOST, "{error}");
+    // Somebody made another table in its place, as long as ours was.
+    for _ in 0..2 {
+        let table = DeltaTable::new(world.target.log_store());
+        let _ = table.write([batch(&[(9, Some("foreign"))])]).await;
+    }
+    let error = sink.roll(&next).await.unwrap_err();
+    assert_eq!(reason(&error), reasons::SINK_HISTORY_LOST, "{error}");
+}

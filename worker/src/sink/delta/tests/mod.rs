@@ -16,6 +16,7 @@ use evp_core::dataflow::SinkBatch;
 use evp_core::position::{Epoch, Micros};
 use evp_core::protocol::head::{Intent, SinkIdentity};
 use evp_core::protocol::paths::Lane;
+use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -121,6 +122,21 @@ impl World {
         let mut files: Vec<_> = table.get_file_uris().unwrap().collect();
         files.sort();
         files
+    }
+
+    /// Takes the log away.
+    async fn delete_log(&self) {
+        let folder = self.target.child("_delta_log").unwrap();
+        let found: Vec<_> = self
+            .target
+            .store
+            .list(Some(&folder))
+            .try_collect()
+            .await
+            .unwrap();
+        for object in found {
+            self.target.store.delete(&object.location).await.unwrap();
+        }
     }
 
     /// A commit of the log, by line.
