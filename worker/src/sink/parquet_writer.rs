@@ -38,9 +38,13 @@ const PARTS_IN_FLIGHT: usize = 2;
 /// Longest text bound in statistics; Delta's own default.
 const STATISTICS_BYTES: usize = 32;
 
-/// Distinct values a bloom filter is laid out for before it is folded to what was seen (about 1.2 bytes a value: 150 KiB
-/// a key column while a row group is open).
+/// Distinct values a bloom filter is laid out for before it is folded to what was seen (1.8 bytes a value at
+/// [`BLOOM_ERROR`]: 230 KiB a key column while a row group is open).
 const BLOOM_VALUES: u64 = 131_072;
+
+/// Share of absent keys that a bloom filter does not exclude: an epoch of a hundred keys skips nine in ten row groups that
+/// hold none of them.
+const BLOOM_ERROR: f64 = 0.001;
 
 /// What cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +112,7 @@ impl Encode {
             if self.bloom.contains(field.name()) {
                 properties = properties
                     .set_column_bloom_filter_enabled(column.clone(), true)
+                    .set_column_bloom_filter_fpp(column.clone(), BLOOM_ERROR)
                     .set_column_bloom_filter_max_ndv(column, BLOOM_VALUES);
             }
         }
