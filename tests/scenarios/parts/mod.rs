@@ -1,4 +1,5 @@
 //! Every source and sink against the real service.
 
+mod checkpoint;
 mod delta;
 mod kafka;

@@ -117,6 +117,10 @@ impl StoreError {
     /// Reason of the condition.
     pub fn reason(&self) -> &'static str {
         match self {
+            // A Secret that went away while the store was in use comes wrapped in the client's error.
+            Self::Unavailable { source, .. } if is_of_secret(source.as_ref()) => {
+                reason::SECRET_MISSING
+            }
             Self::Unavailable { .. } | Self::NoBucket { .. } => reason::STORE_UNAVAILABLE,
             Self::Denied { .. } => reason::STORE_DENIED,
             Self::Secret(_) => reason::SECRET_MISSING,
@@ -143,6 +147,10 @@ impl StoreError {
         }
         text
     }
+}
+
+fn is_of_secret(e: &(dyn StdError + 'static)) -> bool {
+    e.is::<secrets::Error>() || e.source().is_some_and(is_of_secret)
 }
 
 /// An object-store path that is a folder here.
