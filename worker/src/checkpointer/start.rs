@@ -1,6 +1,6 @@
 //! How a process comes to own a lane: probe, read, then a new start or a take-over.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use evp_core::ledger::Ledger;
@@ -239,14 +239,9 @@ impl Start {
         self.plan.written = true;
         let body = self.first_body(checkpoint, now, start);
         let owner = Owner::first(&self.setup.identity.pod);
-        self.write_head(
-            owner,
-            body,
-            Rolling::default(),
-            &Condition::Absent,
-            Step::HeadSwap,
-        )
-        .await
+        let head = self.seal(owner, body, Rolling::default())?;
+        self.write_head(head, &Condition::Absent, Step::HeadSwap)
+            .await
     }
 
     fn first_body(&self, checkpoint: &str, now: Micros, start: StartPoint) -> Body {
@@ -264,8 +259,8 @@ impl Start {
             plan: self.plan.digest.clone(),
             positions,
             watermarks,
-            state: Default::default(),
-            sinks: Default::default(),
+            state: BTreeMap::new(),
+            sinks: BTreeMap::new(),
             intents: Vec::new(),
             ledger: Ledger::default(),
             totals: Ledger::default(),
@@ -277,28 +272,27 @@ impl Start {
     /// Swaps in our pod under the next term. `None`: the head changed meanwhile.
     async fn take_over(&self, head: Head, tag: ETag) -> Result<Option<(Head, ETag)>, Stop> {
         let owner = head.owner.taken_by(&self.setup.identity.pod);
-        self.write_head(
-            owner,
-            head.body,
-            head.rolling,
-            &Condition::Matches(tag),
-            Step::OwnSwap,
-        )
-        .await
+        let head = self.seal(owner, head.body, head.rolling)?;
+        self.write_head(head, &Condition::Matches(tag), Step::OwnSwap)
+            .await
+    }
+
+    fn seal(&self, owner: Owner, body: Body, rolling: Rolling) -> Result<Head, Stop> {
+        let name = self.setup.lane.head();
+        Head::seal(self.io.ids.nonce(), owner, body, rolling)
+            .map_err(|e| Stop::unreadable(&self.io.url, &name, &e))
     }
 
     async fn write_head(
         &self,
-        owner: Owner,
-        body: Body,
-        rolling: Rolling,
+        head: Head,
         condition: &Condition,
         step: Step,
     ) -> Result<Option<(Head, ETag)>, Stop> {
         let name = self.setup.lane.head();
-        let unreadable = |e| Stop::unreadable(&self.io.url, &name, &e);
-        let head = Head::seal(self.io.ids.nonce(), owner, body, rolling).map_err(unreadable)?;
-        let bytes = head.to_bytes().map_err(unreadable)?;
+        let bytes = head
+            .to_bytes()
+            .map_err(|e| Stop::unreadable(&self.io.url, &name, &e))?;
         let ours = |there: &Bytes| Head::from_bytes(there).is_ok_and(|h| h.write == head.write);
         self.io.crash.hit(step, Moment::Before);
         let written = self

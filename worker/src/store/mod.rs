@@ -2,6 +2,7 @@
 //!
 //! Owns: reaching object stores and folders. Does not own: what an object means, when to try again, what a name is.
 
+mod durable;
 #[cfg(test)]
 pub(crate) mod fault;
 pub mod local;
@@ -276,7 +277,7 @@ fn open_local(dir: &FilePath) -> Result<Location, StoreError> {
     let dir = dir.canonicalize().map_err(io)?;
     let url = Url::from_file_path(&dir).map_err(|()| unfit("it is no absolute path".into()))?;
     let prefix = Path::from_absolute_path(&dir).map_err(|e| unfit(e.to_string()))?;
-    let root: Arc<dyn ObjectStore> = Arc::new(object_store::local::LocalFileSystem::new());
+    let root: Arc<dyn ObjectStore> = Arc::new(durable::DurableFiles::default());
     Ok(Location {
         store: Arc::new(local::LocalStore::new(dir)),
         object_store: Arc::new(PrefixStore::new(Arc::clone(&root), prefix.clone())),

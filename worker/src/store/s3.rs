@@ -1,6 +1,6 @@
 //! Objects in S3 and stores that speak its protocol.
 //!
-//! Conditional writes go through a client without retries: object_store repeats a 5xx even of those and then reports its own
+//! Conditional writes go through a client without retries: `object_store` repeats a 5xx even of those and then reports its own
 //! success as a conflict. Credentials from a Secret are read anew at each use, so that a rotated key is taken.
 
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::secrets::Secrets;
 
 /// One request: an epoch's largest object is a state file of some tens of MiB.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Retries of requests that can be repeated: the backoff of object_store spends about ten seconds on them.
+/// Retries of requests that can be repeated: the backoff of `object_store` spends about ten seconds on them.
 const RETRIES: usize = 6;
 /// All attempts of one request.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
