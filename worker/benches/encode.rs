@@ -15,11 +15,6 @@ use object_store::path::Path;
 const BATCHES: i64 = 20;
 const ROWS: i64 = 10_000;
 
-fn text(f: impl Fn(u64) -> String, start: i64) -> ArrayRef {
-    let rows = (start..start + ROWS).map(|i| f(i.unsigned_abs()));
-    Arc::new(StringArray::from_iter_values(rows))
-}
-
 /// Spreads numbers as hashes do.
 fn mix(i: u64) -> u64 {
     let i = (i ^ i >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -27,77 +22,75 @@ fn mix(i: u64) -> u64 {
     i ^ i >> 31
 }
 
-fn batch(number: i64) -> RecordBatch {
-    let start = number * ROWS;
-    let time = |base: i64| -> ArrayRef {
-        let times = (0..ROWS).map(|i| {
-            base + (start + i) * 200 + i64::try_from(mix(i.unsigned_abs()) % 500_000).unwrap_or(0)
-        });
+/// Orders of one batch, column by column.
+struct Orders {
+    start: i64,
+}
+
+impl Orders {
+    fn rows(&self) -> impl Iterator<Item = u64> {
+        (self.start..self.start + ROWS).map(i64::unsigned_abs)
+    }
+
+    fn text(&self, value: impl Fn(u64) -> String) -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(self.rows().map(value)))
+    }
+
+    fn int(&self, value: impl Fn(u64) -> u64) -> ArrayRef {
+        let values = self.rows().map(|i| i32::try_from(value(i)).unwrap_or(0));
+        Arc::new(Int32Array::from_iter_values(values))
+    }
+
+    fn money(&self) -> ArrayRef {
+        let cents = |i| i32::try_from(mix(i) % 50_000).map_or(0.0, |c| f64::from(c) / 100.0);
+        Arc::new(Float64Array::from_iter_values(self.rows().map(cents)))
+    }
+
+    /// Advances by 200 µs a row, up to half a second out of order.
+    fn time(&self, base: i64) -> ArrayRef {
+        let micros = |i| i64::try_from(i * 200 + mix(i) % 500_000).unwrap_or(0);
+        let times = self.rows().map(|i| base + micros(i));
         Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC"))
-    };
-    let cents = |i: i64| {
-        i32::try_from(mix(i.unsigned_abs()) % 50_000).map_or(0.0, |c| f64::from(c) / 100.0)
-    };
-    let money = || -> ArrayRef {
-        Arc::new(Float64Array::from_iter_values(
-            (start..start + ROWS).map(cents),
-        ))
-    };
-    let columns: Vec<(&str, ArrayRef)> = vec![
-        (
-            "order_id",
-            text(|i| format!("{:016x}-{:016x}", mix(i), mix(!i)), start),
-        ),
-        (
-            "customer_id",
-            text(|i| format!("cust-{:05}", mix(i) % 50_000), start),
-        ),
-        (
-            "product_id",
-            text(|i| format!("prod-{:03}", mix(i) % 500), start),
-        ),
-        (
-            "product_name",
-            text(
-                |i| format!("Wireless Noise Headphones {}", mix(i) % 500),
-                start,
+    }
+
+    fn batch(&self) -> RecordBatch {
+        let kind = |i: u64| ["ORDER_PLACED", "ORDER_SHIPPED"][usize::from(i % 3 == 0)].to_owned();
+        let name = |i| format!("Wireless Noise Headphones {}", mix(i) % 500);
+        let offsets = self.start..self.start + ROWS;
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            (
+                "order_id",
+                self.text(|i| format!("{:016x}-{:016x}", mix(i), mix(!i))),
             ),
-        ),
-        (
-            "product_category",
-            text(|i| format!("category-{}", mix(i) % 8), start),
-        ),
-        (
-            "quantity",
-            Arc::new(Int32Array::from_iter_values(
-                (0..ROWS).map(|i| i32::try_from(mix(i.unsigned_abs()) % 5).unwrap_or(0)),
-            )),
-        ),
-        ("unit_price", money()),
-        ("total_price", money()),
-        (
-            "event_type",
-            text(
-                |i| ["ORDER_PLACED", "ORDER_SHIPPED"][usize::from(i % 3 == 0)].to_owned(),
-                start,
+            (
+                "customer_id",
+                self.text(|i| format!("cust-{:05}", mix(i) % 50_000)),
             ),
-        ),
-        ("region", text(|i| format!("region-{}", mix(i) % 5), start)),
-        ("event_timestamp", time(1_767_225_600_000_000)),
-        ("kafka_ingest_ts", time(1_767_225_601_000_000)),
-        (
-            "kafka_partition",
-            Arc::new(Int32Array::from_iter_values(
-                (0..ROWS).map(|i| i32::try_from(i % 3).unwrap_or(0)),
-            )),
-        ),
-        (
-            "kafka_offset",
-            Arc::new(Int64Array::from_iter_values(start..start + ROWS)),
-        ),
-    ];
-    RecordBatch::try_from_iter(columns)
-        .unwrap_or_else(|e| unreachable!("columns of one length: {e}"))
+            (
+                "product_id",
+                self.text(|i| format!("prod-{:03}", mix(i) % 500)),
+            ),
+            ("product_name", self.text(name)),
+            (
+                "product_category",
+                self.text(|i| format!("category-{}", mix(i) % 8)),
+            ),
+            ("quantity", self.int(|i| mix(i) % 5)),
+            ("unit_price", self.money()),
+            ("total_price", self.money()),
+            ("event_type", self.text(kind)),
+            ("region", self.text(|i| format!("region-{}", mix(i) % 5))),
+            ("event_timestamp", self.time(1_767_225_600_000_000)),
+            ("kafka_ingest_ts", self.time(1_767_225_601_000_000)),
+            ("kafka_partition", self.int(|i| i % 3)),
+            (
+                "kafka_offset",
+                Arc::new(Int64Array::from_iter_values(offsets)),
+            ),
+        ];
+        RecordBatch::try_from_iter(columns)
+            .unwrap_or_else(|e| unreachable!("columns of one length: {e}"))
+    }
 }
 
 async fn write(batches: &[RecordBatch], encode: &Encode) -> WrittenFile {
@@ -119,7 +112,9 @@ fn orders(criterion: &mut Criterion) {
         .worker_threads(1)
         .build();
     let runtime = runtime.unwrap_or_else(|e| unreachable!("a runtime: {e}"));
-    let batches: Vec<_> = (0..BATCHES).map(batch).collect();
+    let batches: Vec<_> = (0..BATCHES)
+        .map(|i| Orders { start: i * ROWS }.batch())
+        .collect();
     // As every file after the first is written.
     let mut encode = Encode::new(batches[0].schema());
     encode
@@ -136,7 +131,7 @@ fn orders(criterion: &mut Criterion) {
         .sample_size(10)
         .throughput(Throughput::Elements(file.rows()));
     group.bench_function("orders", |b| {
-        b.iter(|| runtime.block_on(write(&batches, &encode)))
+        b.iter(|| runtime.block_on(write(&batches, &encode)));
     });
     group.finish();
 }

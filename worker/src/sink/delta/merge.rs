@@ -30,8 +30,8 @@ use super::schema::TableSchema;
 use super::target::Target;
 use crate::sink::SinkError;
 
-/// Files up to this size are written anew to take new rows in.
-pub(super) const SMALL_BYTES: u64 = 4 << 20;
+/// Files up to this size are written anew to take new rows in. Tests have large files sooner.
+pub(super) const SMALL_BYTES: u64 = if cfg!(test) { 64 << 10 } else { 4 << 20 };
 
 /// Rows read at a time.
 const BATCH_ROWS: usize = 8192;

@@ -81,7 +81,7 @@ impl ObjectStore for Faults {
     ) -> Result<PutResult> {
         self.puts.lock().unwrap().push(location.to_string());
         let is_commit =
-            location.as_ref().contains("_delta_log/") && location.as_ref().ends_with(".json");
+            location.as_ref().contains("_delta_log/") && location.extension() == Some("json");
         let fault = if is_commit {
             self.commits.lock().unwrap().pop_front()
         } else {

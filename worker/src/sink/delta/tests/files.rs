@@ -166,6 +166,7 @@ async fn a_large_table_is_merged_through_its_bloom_filters() {
     let sql =
         "SELECT count(*), count(DISTINCT id), sum(CASE WHEN name = 'one' THEN 1 ELSE 0 END) FROM t";
     assert_eq!(numbers(&world, sql).await, [all, all, 6]);
+    assert_eq!(world.files().await.len(), 2, "one large file, one small");
     let before = world.faults.data_files();
     let absent: Vec<_> = (0..20u64)
         .map(|i| (mix(i + (1 << 41)), None, true))
