@@ -54,7 +54,8 @@ impl Orders {
     }
 
     fn batch(&self) -> RecordBatch {
-        let kind = |i: u64| ["ORDER_PLACED", "ORDER_SHIPPED"][usize::from(i % 3 == 0)].to_owned();
+        let kind =
+            |i: u64| ["ORDER_PLACED", "ORDER_SHIPPED"][usize::from(i.is_multiple_of(3))].to_owned();
         let name = |i| format!("Wireless Noise Headphones {}", mix(i) % 500);
         let offsets = self.start..self.start + ROWS;
         let columns: Vec<(&str, ArrayRef)> = vec![
