@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, ServiceAccount};
 use kube::runtime::controller::{Action, Config, Controller};
@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::build::names;
-use crate::clock::within;
+use crate::clock::{SharedClock, within};
 use crate::health::Health;
 use crate::publish::Watched;
 use crate::reconcile::{self, Again, Context};
@@ -74,13 +74,34 @@ pub struct Stores {
 pub struct Loop {
     controller: Controller<Watched>,
     pods: futures::stream::BoxStream<'static, ()>,
+    changes: Changes,
     /// Readers of what is watched.
     pub stores: Stores,
 }
 
+/// When the newest change of each pipeline was seen whose children are not yet applied.
+#[derive(Clone, Default)]
+struct Changes(Arc<Mutex<HashMap<String, Duration>>>);
+
+impl Changes {
+    fn seen(&self, pipeline: &Watched, now: Duration) {
+        let mut changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        changes.insert(pipeline.uid().unwrap_or_default(), now);
+    }
+
+    fn applied(&self, uid: &str) -> Option<Duration> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid)
+    }
+}
+
 /// Sets the watches up.
-pub fn prepare(scope: &Scope, concurrency: u16) -> Loop {
+pub fn prepare(scope: &Scope, concurrency: u16, clock: SharedClock) -> Loop {
     let ours = || Selected::default().labels(&names::children_selector());
+    let changes = Changes::default();
+    let seen = changes.clone();
     let (pipelines, writer) = store::<Watched>();
     let changed = watcher(scope.api::<Watched>(), Selected::default())
         .default_backoff()
@@ -90,7 +111,8 @@ pub fn prepare(scope: &Scope, concurrency: u16) -> Loop {
         .predicate_filter(
             predicates::generation,
             kube::runtime::PredicateConfig::default(),
-        );
+        )
+        .inspect_ok(move |pipeline| seen.seen(pipeline, clock.elapsed()));
     let (deployments, writer) = store::<Deployment>();
     let moved = watcher(scope.api::<Deployment>(), ours())
         .default_backoff()
@@ -110,6 +132,7 @@ pub fn prepare(scope: &Scope, concurrency: u16) -> Loop {
     Loop {
         controller,
         pods: pod_stream,
+        changes,
         stores: Stores {
             pipelines,
             deployments,
@@ -167,6 +190,7 @@ struct Shared {
     context: Context,
     health: Health,
     attempts: Attempts,
+    changes: Changes,
 }
 
 impl Loop {
@@ -176,6 +200,7 @@ impl Loop {
             context,
             health,
             attempts: Attempts::default(),
+            changes: self.changes,
         });
         let reconciles = self
             .controller
@@ -218,9 +243,12 @@ async fn once(pipeline: Arc<Watched>, shared: Arc<Shared>) -> Result<Action, rec
         took,
     );
     let again = result?;
-    shared
-        .attempts
-        .succeeded(&pipeline.uid().unwrap_or_default());
+    let uid = pipeline.uid().unwrap_or_default();
+    shared.attempts.succeeded(&uid);
+    if let Some(seen) = shared.changes.applied(&uid) {
+        let now = context.clock.elapsed();
+        context.metrics.applied(now.saturating_sub(seen));
+    }
     Ok(Action::requeue(match again {
         Again::Soon => SOON,
         Again::InAWhile => jittered(IN_A_WHILE),

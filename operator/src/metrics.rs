@@ -23,12 +23,16 @@ struct Write {
     kind: String,
 }
 
+/// Bounds of the buckets of all durations.
+const SECONDS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+
 /// The counters; a clone counts into the same.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Arc<Registry>,
     reconciles: Family<Result, Counter>,
     reconcile_seconds: Histogram,
+    spec_to_children_seconds: Histogram,
     writes: Family<Write, Counter>,
     progress_requests: Family<Result, Counter>,
     pipelines: Gauge<i64, AtomicI64>,
@@ -41,12 +45,17 @@ impl Metrics {
         let mut registry = Registry::with_prefix("eventpipeline_operator");
         let reconciles = Family::default();
         registry.register("reconciles", "Reconciles by result", reconciles.clone());
-        let reconcile_seconds =
-            Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0]);
+        let reconcile_seconds = Histogram::new(SECONDS);
         registry.register(
             "reconcile_duration_seconds",
             "Time one reconcile took",
             reconcile_seconds.clone(),
+        );
+        let spec_to_children_seconds = Histogram::new(SECONDS);
+        registry.register(
+            "spec_to_children_seconds",
+            "Time from a seen change of spec to its children applied",
+            spec_to_children_seconds.clone(),
         );
         let writes = Family::default();
         registry.register("api_writes", "Writes to the API server", writes.clone());
@@ -64,6 +73,7 @@ impl Metrics {
             registry: Arc::new(registry),
             reconciles,
             reconcile_seconds,
+            spec_to_children_seconds,
             writes,
             progress_requests,
             pipelines,
@@ -75,6 +85,11 @@ impl Metrics {
     pub fn reconciled(&self, result: &'static str, took: Duration) {
         self.reconciles.get_or_create(&Result { result }).inc();
         self.reconcile_seconds.observe(took.as_secs_f64());
+    }
+
+    /// The children of a changed spec are applied.
+    pub fn applied(&self, after: Duration) {
+        self.spec_to_children_seconds.observe(after.as_secs_f64());
     }
 
     /// A write is sent to the API server.

@@ -158,7 +158,7 @@ fn lead(
         client: client.clone(),
         namespace: args.watch_namespace.clone(),
     };
-    let controller = controller::prepare(&scope, args.concurrency);
+    let controller = controller::prepare(&scope, args.concurrency, clock.clone());
     let stores = controller.stores.clone();
     let (verdicts, reports, round) = (
         Verdicts::default(),

@@ -1,10 +1,13 @@
 //! Changes that the table calls Incompatible and that are not, looked at closely: another spelling of the same thing, or
 //! a field on which no state hangs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use evp_api::pipeline::EventPipelineSpec;
-use evp_api::plan::{parse_duration, parse_instant};
+use evp_api::plan::{NodeName, parse_duration, parse_instant};
+use evp_core::check::check;
+use evp_core::dataflow::Dataflow;
 use jiff::SignedDuration;
 use serde_json::Value;
 
@@ -34,6 +37,8 @@ pub(super) fn refine(
     } else if let Some(step) = item(path, "steps") {
         let whole = [".from", ".query", ".aggregate"];
         whole.iter().any(|end| path.ends_with(end)) && !specs.bears_state(step)
+    } else if path.contains(".schema.fields[") && path.ends_with(".type") && specs.states_fit() {
+        true
     } else if let Some(source) = item(path, "sources") {
         path.contains(".schema.fields[") && !specs.feeds_state(source)
     } else {
@@ -96,6 +101,15 @@ pub(crate) fn spelled(length: Duration) -> String {
 }
 
 impl Specs<'_> {
+    /// Every aggregate on both sides keeps the same kind of state: the changed type does not reach it.
+    fn states_fit(&self) -> bool {
+        let (Some(old), Some(new)) = (fingerprints(self.old), fingerprints(self.new)) else {
+            return false;
+        };
+        old.iter()
+            .all(|(step, old)| new.get(step).is_none_or(|new| new == old))
+    }
+
     /// On either side the step is an aggregate or one hangs on it.
     fn bears_state(&self, step: &str) -> bool {
         [self.old, self.new].iter().any(|spec| {
@@ -113,6 +127,12 @@ impl Specs<'_> {
             .iter()
             .any(|spec| feeds_aggregate(spec, source))
     }
+}
+
+/// What the state of each aggregate depends on, as the worker judges it; `None`: the spec is not accepted.
+fn fingerprints(spec: &EventPipelineSpec) -> Option<BTreeMap<NodeName, String>> {
+    let checked = check(spec).ok()?;
+    Some(Dataflow::new(&checked).ok()?.fingerprints())
 }
 
 /// An aggregate reads the node, directly or through other steps. Bounded by the number of steps, so that a cycle ends.

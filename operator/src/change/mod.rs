@@ -79,7 +79,7 @@ pub const TABLE: &[(&str, Class)] = &[
     ("sources[*].schema.fields[+]", Class::StateKept),
     ("sources[*].schema.fields[-]", Class::StateKept),
     ("sources[*].schema.fields[*].optional", Class::StateKept),
-    // Type, zone and unit say what a value means; below an aggregate that meaning is in the state.
+    // Type, zone and unit say what a value means; where that meaning is in an aggregate's state, they must stay.
     ("sources[*].schema.fields[*].**", Class::Incompatible),
     ("sources[*].schema.**", Class::Rolling),
     ("sources[*].watermark", Class::StateKept),

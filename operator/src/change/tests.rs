@@ -335,6 +335,15 @@ fn where_no_aggregate_hangs_on_it_types_and_inputs_may_change() {
 }
 
 #[test]
+fn a_type_that_does_not_reach_the_state_may_change() {
+    check(
+        "spec.sources[orders].schema.fields[order_id].type",
+        Class::Rolling,
+        |s| s["sources"][0]["schema"]["fields"][0]["type"] = json!("long"),
+    );
+}
+
+#[test]
 fn order_within_named_lists_is_no_change_of_a_field() {
     assert_eq!(
         changes(|s| s["sinks"].as_array_mut().unwrap().reverse()),

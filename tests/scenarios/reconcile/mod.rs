@@ -2,6 +2,7 @@
 //! its own; no pod runs, so kubelet and worker are of straw.
 
 mod bed;
+mod leader;
 mod world;
 
 use std::collections::BTreeSet;
