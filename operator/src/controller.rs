@@ -103,7 +103,7 @@ pub fn prepare(scope: &Scope, concurrency: u16, clock: SharedClock) -> Loop {
     let changes = Changes::default();
     let seen = changes.clone();
     let (pipelines, writer) = store::<Watched>();
-    let changed = watcher(scope.api::<Watched>(), Selected::default())
+    let wanted = watcher(scope.api::<Watched>(), Selected::default())
         .default_backoff()
         .modify(slim)
         .reflect(writer)
@@ -120,7 +120,7 @@ pub fn prepare(scope: &Scope, concurrency: u16, clock: SharedClock) -> Loop {
         .reflect(writer)
         .touched_objects();
     let (pods, pod_stream) = watch_pods(scope.api::<Pod>(), ours());
-    let controller = Controller::for_stream(changed, pipelines.clone())
+    let controller = Controller::for_stream(wanted, pipelines.clone())
         .with_config(
             Config::default()
                 .debounce(DEBOUNCE)

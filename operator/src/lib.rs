@@ -13,6 +13,7 @@ pub mod events;
 pub mod fetch;
 pub mod health;
 pub mod leader;
+pub mod logging;
 pub mod metrics;
 pub mod progress;
 pub mod publish;

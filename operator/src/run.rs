@@ -28,6 +28,9 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// Why the operator ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// No threads.
+    #[error("cannot start")]
+    Runtime(#[source] std::io::Error),
     /// No way to the API server is configured.
     #[error("cannot find out how to reach the API server")]
     Config(#[source] kube::config::InferConfigError),

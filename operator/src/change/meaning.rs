@@ -37,7 +37,7 @@ pub(super) fn refine(
     } else if let Some(step) = item(path, "steps") {
         let whole = [".from", ".query", ".aggregate"];
         whole.iter().any(|end| path.ends_with(end)) && !specs.bears_state(step)
-    } else if path.contains(".schema.fields[") && path.ends_with(".type") && specs.states_fit() {
+    } else if path.contains(".schema.fields[") && path.ends_with("].type") && specs.states_fit() {
         true
     } else if let Some(source) = item(path, "sources") {
         path.contains(".schema.fields[") && !specs.feeds_state(source)

@@ -1,6 +1,7 @@
 //! The chart's copies and lists.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::fs::read_to_string;
 
 use evp_operator::rbac;
@@ -40,8 +41,8 @@ fn the_charts_rights_are_the_ones_that_are_used() {
         rights(rules.split_once("{{- end -}}").unwrap().0),
         granted(rbac::PIPELINES)
     );
-    let roles = chart("templates/rbac.yaml");
-    let rules = roles.rsplit_once("rules:\n").unwrap().1;
+    let leader = chart("templates/rbac.yaml");
+    let rules = leader.rsplit_once("rules:\n").unwrap().1;
     assert_eq!(
         rights(rules.split_once("---").unwrap().0),
         granted(rbac::OWN)
@@ -152,7 +153,7 @@ fn table(yaml: &str) -> String {
             };
             let words = comment.join(" ");
             if !(value.is_empty() && words.is_empty()) {
-                rows.push_str(&format!("| `{}` | {value} | {words} |\n", names.join(".")));
+                writeln!(rows, "| `{}` | {value} | {words} |", names.join(".")).unwrap();
             }
             comment.clear();
         }

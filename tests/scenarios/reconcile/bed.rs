@@ -1,4 +1,4 @@
-//! A real API server, the chart's CRD and roles on it, and one operator that runs under the chart's ServiceAccount.
+//! A real API server, the chart's CRD and roles on it, and one operator that runs under the chart's `ServiceAccount`.
 //!
 //! Owns what all tests of this folder share: set up once a process, never torn down (the bed is). Every request of the
 //! operator is recorded with its answer.
@@ -276,8 +276,8 @@ pub(crate) fn right((method, path, _): &Request) -> (String, String, String) {
         other => panic!("{other:?}"),
     };
     let rest = match rest {
-        ["namespaces", _, rest @ ..] if !rest.is_empty() => rest,
-        rest => rest,
+        ["namespaces", _, below @ ..] if !below.is_empty() => below,
+        _ => rest,
     };
     let resource = match rest {
         [kind, _, sub] => format!("{kind}/{sub}"),

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use super::bed::{Bed, bed};
 
 /// A child or a condition is there within this time or not at all.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// One test's namespace.
 pub(crate) struct World {
@@ -133,12 +133,12 @@ impl World {
         json!([deployment.metadata.uid, deployment.spec.unwrap().template])
     }
 
-    /// The ServiceAccount, if there is one.
+    /// The `ServiceAccount`, if there is one.
     pub(crate) async fn service_account(&self, name: &str) -> Option<ServiceAccount> {
         self.api::<ServiceAccount>().get_opt(name).await.unwrap()
     }
 
-    /// Names of a pipeline's ConfigMaps.
+    /// Names of a pipeline's `ConfigMap`s.
     pub(crate) async fn config_maps(&self, name: &str) -> Vec<String> {
         let ours = ListParams::default().labels(&format!("eventpipeline.dev/pipeline={name}"));
         let found = self.api::<ConfigMap>().list(&ours).await.unwrap().items;
