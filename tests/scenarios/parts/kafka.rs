@@ -129,8 +129,7 @@ async fn read_until(source: &mut KafkaSource, done: impl Fn(&Seen) -> bool) -> S
 
 fn reason(error: &SourceError) -> &'static str {
     match error {
-        SourceError::Unavailable { reason, .. } => reason,
-        SourceError::Stop { reason, .. } => reason,
+        SourceError::Unavailable { reason, .. } | SourceError::Stop { reason, .. } => reason,
         SourceError::Secret(_) => "SecretMissing",
     }
 }

@@ -1,5 +1,7 @@
 //! Decoding of 313-byte orders, in rows a second on one core.
 
+#![expect(missing_docs, reason = "criterion's macros make public functions")]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -95,7 +97,7 @@ fn decode(c: &mut Criterion) {
     };
     let mut decoder = Decoder::new(&orders(), meta);
     group.bench_function(format!("orders of {size} bytes"), |b| {
-        b.iter(|| decoder.decode(black_box(&raw)))
+        b.iter(|| decoder.decode(black_box(&raw)));
     });
     group.finish();
 }

@@ -176,7 +176,7 @@ pub async fn run(args: ProduceArgs) -> Result<(), Error> {
         }
         Target::Dir(path) => to_dir::write(&args, settings, pace, &path).await?,
     };
-    let seconds = (clock.elapsed() - begun).as_secs_f64();
+    let seconds = clock.elapsed().saturating_sub(begun).as_secs_f64();
     eprintln!("{sent} events sent to {} in {seconds:.1} s", args.to);
     Ok(())
 }

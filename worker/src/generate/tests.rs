@@ -2,7 +2,12 @@
 
 use std::collections::HashMap;
 
-use evp_core::position::Micros;
+use evp_api::plan::{
+    DataType, GeneratorPlan, NodeName, PlannedField, RowSchema, SourceKind, SourcePlan, Template,
+};
+use evp_core::decode::{Decoder, MetaColumns};
+use evp_core::position::{Micros, Position, SplitId};
+use evp_core::record::{RawBatch, RawRecord, Span};
 
 use super::*;
 
@@ -128,19 +133,8 @@ fn events_are_due_at_their_rate() {
     }
 }
 
-#[test]
-fn malformed_orders_are_refused_by_the_decoder_and_all_others_are_not() {
-    use evp_api::plan::{DataType, NodeName, PlannedField, RowSchema, SourceKind, SourcePlan};
-    use evp_core::decode::{Decoder, MetaColumns};
-    use evp_core::record::{RawBatch, RawRecord, Span};
-
-    let field = |name: &str, data_type| PlannedField {
-        name: name.into(),
-        data_type,
-        optional: false,
-        zone: None,
-        unit: None,
-    };
+/// The fields that tell a spoilt order from a good one.
+fn order_source() -> SourcePlan {
     let fields = [
         ("order_id", DataType::String),
         ("product_category", DataType::String),
@@ -149,24 +143,35 @@ fn malformed_orders_are_refused_by_the_decoder_and_all_others_are_not() {
         ("region", DataType::String),
         ("event_timestamp", DataType::Timestamp),
     ];
-    let plan = SourcePlan {
+    let field = |(name, data_type): (&str, DataType)| PlannedField {
+        name: name.into(),
+        data_type,
+        optional: false,
+        zone: None,
+        unit: None,
+    };
+    SourcePlan {
         name: NodeName::new("orders").unwrap(),
-        kind: SourceKind::Generator(evp_api::plan::GeneratorPlan {
-            template: evp_api::plan::Template::Orders,
+        kind: SourceKind::Generator(GeneratorPlan {
+            template: Template::Orders,
             rate: 5,
             seed: 7,
             limit: None,
         }),
         schema: RowSchema {
-            fields: fields.into_iter().map(|(n, t)| field(n, t)).collect(),
+            fields: fields.into_iter().map(field).collect(),
         },
         refuse_unknown_fields: false,
         max_record_bytes: 1 << 20,
         watermark: None,
-    };
+    }
+}
+
+#[test]
+fn malformed_orders_are_refused_by_the_decoder_and_all_others_are_not() {
     let orders = Orders::new(settings());
     let mut raw = RawBatch {
-        splits: vec![evp_core::position::SplitId::partition(0)],
+        splits: vec![SplitId::partition(0)],
         ..RawBatch::default()
     };
     let mut malformed = Vec::new();
@@ -178,7 +183,7 @@ fn malformed_orders_are_refused_by_the_decoder_and_all_others_are_not() {
             start,
             end: u32::try_from(raw.bytes.len()).unwrap(),
         });
-        let position = evp_core::position::Position(i64::from(i));
+        let position = Position(i64::from(i));
         raw.records.push(RawRecord {
             split: 0,
             position,
@@ -190,7 +195,7 @@ fn malformed_orders_are_refused_by_the_decoder_and_all_others_are_not() {
             malformed.push(i);
         }
     }
-    let decoded = Decoder::new(&plan, MetaColumns::default()).decode(&raw);
+    let decoded = Decoder::new(&order_source(), MetaColumns::default()).decode(&raw);
     assert_eq!(
         decoded.rejects.iter().map(|r| r.record).collect::<Vec<_>>(),
         malformed

@@ -10,62 +10,34 @@ async fn the_ledger_of_evp_produce_is_what_the_topic_holds() {
     let ledger = dir.path().join("ledger.jsonl");
     let password = dir.path().join("password");
     std::fs::write(&password, format!("{}\n", env("EVP_BED_KAFKA_PASSWORD"))).unwrap();
-    let to = format!("kafka://{}/{}", env("EVP_BED_KAFKA_SASL_SSL"), topic.name);
-    topic::produce(&[
-        "--to",
-        &to,
-        "--rate",
-        "2000",
-        "--limit",
-        "1500",
-        "--seed",
-        "3",
-        "--malformed",
-        "0.1",
-        "--duplicates",
-        "0.1",
-        "--late",
-        "0.1",
-        "--late-from",
-        "800",
-        "--idle-partition",
-        "1:200..700",
-        "--ledger",
-        ledger.to_str().unwrap(),
-        "--ca",
-        &env("EVP_BED_KAFKA_CA"),
-        "--sasl-mechanism",
-        "SCRAM-SHA-256",
-        "--username",
-        &env("EVP_BED_KAFKA_USER"),
-        "--password-file",
-        password.to_str().unwrap(),
-    ])
-    .await;
+    let flags = format!(
+        "--to kafka://{}/{} --rate 2000 --limit 1500 --seed 3 --malformed 0.1 --duplicates 0.1 --late 0.1 --late-from 800 \
+         --idle-partition 1:200..700 --ledger {} --ca {} --sasl-mechanism SCRAM-SHA-256 --username {} --password-file {}",
+        env("EVP_BED_KAFKA_SASL_SSL"),
+        topic.name,
+        ledger.display(),
+        env("EVP_BED_KAFKA_CA"),
+        env("EVP_BED_KAFKA_USER"),
+        password.display(),
+    );
+    topic::produce(&flags.split(' ').collect::<Vec<_>>()).await;
     let text = std::fs::read_to_string(&ledger).unwrap();
     let lines: Vec<serde_json::Value> = text
         .lines()
         .map(|l| serde_json::from_str(l).unwrap())
         .collect();
-    assert_eq!(
-        lines
-            .iter()
-            .map(|l| l["i"].as_u64().unwrap())
-            .collect::<Vec<_>>(),
-        (0..1500).collect::<Vec<_>>()
-    );
+    let number = |line: &serde_json::Value, name: &str| line[name].as_i64().unwrap();
+    assert!(lines.iter().map(|l| number(l, "i")).eq(0..1_500));
     assert!(lines[200..700].iter().all(|l| l["partition"] != 1));
     assert!(lines[..800].iter().all(|l| l["kind"] != "late"));
-    let mut expected: Vec<_> = lines
-        .iter()
-        .map(|l| {
-            (
-                l["partition"].as_i64().unwrap(),
-                l["offset"].as_i64().unwrap(),
-                l["timestamp"].as_i64().unwrap(),
-            )
-        })
-        .collect();
+    let placed = |l| {
+        (
+            number(l, "partition"),
+            number(l, "offset"),
+            number(l, "timestamp"),
+        )
+    };
+    let mut expected: Vec<_> = lines.iter().map(placed).collect();
     expected.sort_unstable();
     let (mut source, _) = started(plan(&topic.name)).await;
     let mut found = Vec::new();

@@ -23,7 +23,7 @@ pub(super) fn env(name: &str) -> String {
 pub(super) async fn within<T>(task: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, task)
         .await
-        .expect("done within the deadline")
+        .unwrap_or_else(|_| panic!("not done within {DEADLINE:?}"))
 }
 
 /// Runs `evp produce orders` with these flags.

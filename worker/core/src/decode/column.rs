@@ -64,6 +64,10 @@ pub(super) enum Data {
 
 /// Variable-length values: value i is `bytes[offsets[i]..offsets[i + 1]]`.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "Arrow's words: offsets into bytes"
+)]
 pub(super) struct Bytes {
     pub(super) offsets: Vec<i32>,
     pub(super) bytes: Vec<u8>,

@@ -8,9 +8,13 @@ use crate::dead_letter::RejectCode;
 /// Objects and arrays may nest this deep; the outermost object is level 1 (semantics 34).
 pub(super) const MAX_DEPTH: u32 = 128;
 
-/// Why a record is refused. Holds no content of the record: only declared names and byte positions.
+/// Why a record is refused. Boxed: the good way stays small.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct Fault(pub(super) Box<Detail>);
+
+/// Holds no content of the record: only declared names and byte positions.
+#[derive(Debug)]
+pub(super) struct Detail {
     /// Kind.
     pub(super) code: RejectCode,
     /// Byte of the record at which it was noticed; `None`: it is about the record as a whole.
@@ -21,8 +25,25 @@ pub(super) struct Fault {
     pub(super) field: Option<String>,
 }
 
-/// Boxed: the good way stays small.
-pub(super) type Parsed<T> = Result<T, Box<Fault>>;
+pub(super) type Parsed<T> = Result<T, Fault>;
+
+impl Fault {
+    #[cold]
+    pub(super) fn new(
+        code: RejectCode,
+        at: Option<usize>,
+        what: String,
+        field: Option<&str>,
+    ) -> Self {
+        let field = field.map(str::to_owned);
+        Self(Box::new(Detail {
+            code,
+            at,
+            what,
+            field,
+        }))
+    }
+}
 
 /// A position in the bytes of one record.
 #[derive(Debug)]
@@ -96,13 +117,8 @@ impl Key {
 
 /// A fault of the grammar.
 #[cold]
-pub(super) fn malformed(at: usize, what: &str) -> Box<Fault> {
-    Box::new(Fault {
-        code: RejectCode::Malformed,
-        at: Some(at),
-        what: what.to_owned(),
-        field: None,
-    })
+pub(super) fn malformed(at: usize, what: &str) -> Fault {
+    Fault::new(RejectCode::Malformed, Some(at), what.to_owned(), None)
 }
 
 impl<'a> Cursor<'a> {
@@ -172,7 +188,7 @@ impl<'a> Cursor<'a> {
 
     /// A fault of the grammar here.
     #[cold]
-    pub(super) fn fault(&self, what: &str) -> Box<Fault> {
+    pub(super) fn fault(&self, what: &str) -> Fault {
         malformed(
             self.at,
             if self.at >= self.bytes.len() {

@@ -146,7 +146,7 @@ impl Part {
                     .collect();
                 let mut values = Int32Builder::with_capacity(rows.len());
                 records.for_each(|r| {
-                    values.append_option(numbers.get(r.split as usize).copied().flatten())
+                    values.append_option(numbers.get(r.split as usize).copied().flatten());
                 });
                 Arc::new(values.finish())
             }

@@ -29,7 +29,7 @@ pub use time::Zone;
 use crate::dead_letter::{Reject, RejectCode};
 use crate::record::RawBatch;
 use column::Column;
-use cursor::{Cursor, Fault, Keys, Parsed};
+use cursor::{Cursor, Detail, Fault, Keys, Parsed};
 use object::{Member, Object};
 
 /// Decodes the records of one source. Its buffers are used again from batch to batch.
@@ -130,7 +130,7 @@ impl Decoder {
         self.keys.clear();
         let done = self.read_record(bytes);
         match done {
-            Err(fault) if fault.code != RejectCode::Malformed => {
+            Err(fault) if fault.0.code != RejectCode::Malformed => {
                 self.keys.clear();
                 Err(grammar(bytes, &mut self.keys).err().unwrap_or(fault))
             }
@@ -157,38 +157,28 @@ fn grammar(bytes: &[u8], keys: &mut Keys) -> Parsed<()> {
 }
 
 #[cold]
-fn too_large(len: usize, limit: usize) -> Box<Fault> {
+fn too_large(len: usize, limit: usize) -> Fault {
     let what = format!("{len} bytes, schema.maxRecordBytes is {limit}");
-    Box::new(Fault {
-        code: RejectCode::TooLarge,
-        at: None,
-        what,
-        field: None,
-    })
+    Fault::new(RejectCode::TooLarge, None, what, None)
 }
 
 #[cold]
-fn not_an_object(first: Option<u8>, at: usize) -> Box<Fault> {
+fn not_an_object(first: Option<u8>, at: usize) -> Fault {
     let what = format!(
         "the record is {}, an object is expected",
         value::kind_name(first)
     );
-    Box::new(Fault {
-        code: RejectCode::WrongType,
-        at: Some(at),
-        what,
-        field: None,
-    })
+    Fault::new(RejectCode::WrongType, Some(at), what, None)
 }
 
 impl Fault {
     fn reject(self, record: u32) -> Reject {
-        let Self {
+        let Detail {
             code,
             at,
             what,
             field,
-        } = self;
+        } = *self.0;
         let message = match at {
             Some(at) => format!("byte {at}: {what}"),
             None => what,

@@ -181,23 +181,13 @@ impl Object {
 
 /// A required member that is not there.
 #[cold]
-pub(super) fn missing(path: &str, at: Option<usize>, what: &str) -> Box<Fault> {
+pub(super) fn missing(path: &str, at: Option<usize>, what: &str) -> Fault {
     let what = format!("required field `{path}` is {what}");
-    Box::new(Fault {
-        code: RejectCode::MissingField,
-        at,
-        what,
-        field: Some(path.to_owned()),
-    })
+    Fault::new(RejectCode::MissingField, at, what, Some(path))
 }
 
 #[cold]
-fn unknown_field(at: usize) -> Box<Fault> {
+fn unknown_field(at: usize) -> Fault {
     let what = "a field that the schema does not declare".to_owned();
-    Box::new(Fault {
-        code: RejectCode::UnknownField,
-        at: Some(at),
-        what,
-        field: None,
-    })
+    Fault::new(RejectCode::UnknownField, Some(at), what, None)
 }

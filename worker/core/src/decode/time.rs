@@ -39,7 +39,7 @@ impl Zone {
         let instant = self.0.to_ambiguous_timestamp(shown);
         instant
             .unambiguous()
-            .map(|t| t.as_microsecond())
+            .map(jiff::Timestamp::as_microsecond)
             .map_err(|_| "a local time that the declared zone skips or has twice")
     }
 }

@@ -22,11 +22,11 @@ enum Wrong {
     /// More than a column can hold in one batch.
     TooMuch,
     /// Already told in full.
-    Told(Box<Fault>),
+    Told(Fault),
 }
 
-impl From<Box<Fault>> for Wrong {
-    fn from(fault: Box<Fault>) -> Self {
+impl From<Fault> for Wrong {
+    fn from(fault: Fault) -> Self {
         Self::Told(fault)
     }
 }
@@ -71,7 +71,7 @@ impl Column {
     }
 
     #[cold]
-    fn fault(&self, wrong: Wrong, first: Option<u8>, at: usize) -> Box<Fault> {
+    fn fault(&self, wrong: Wrong, first: Option<u8>, at: usize) -> Fault {
         let (path, expected) = (&self.path, type_name(&self.data_type));
         let (code, what) = match wrong {
             Wrong::Told(fault) => return fault,
@@ -91,12 +91,7 @@ impl Column {
                 format!("field `{path}` does not fit into a batch of 2 GiB"),
             ),
         };
-        Box::new(Fault {
-            code,
-            at: Some(at),
-            what,
-            field: Some(path.clone()),
-        })
+        Fault::new(code, Some(at), what, Some(path))
     }
 }
 
@@ -113,80 +108,62 @@ impl Data {
             Self::Text(column) => {
                 open_text(first, cursor)?;
                 cursor.text(&mut column.bytes)?;
-                end_value(column)
+                end_value(column)?;
             }
-            Self::Double(values) => Ok(values.push(number(first, cursor)?.double()?)),
-            Self::Int(values) => Ok(values.push(number(first, cursor)?.int()?)),
-            Self::Long(values) => Ok(values.push(number(first, cursor)?.long()?)),
-            Self::Timestamp { values, zone, unit } => {
-                let value = if first == Some(b'"') {
-                    time::timestamp(text(first, cursor, keys)?, zone.as_ref())
-                        .map_err(Wrong::Content)?
-                } else {
-                    let number = number(first, cursor)?;
-                    epoch_micros(
-                        &number,
-                        unit.ok_or(Wrong::Content("a number, and the field declares no unit"))?,
-                    )?
-                };
-                Ok(values.push(value))
-            }
-            Self::Boolean(values) => {
-                let value = match first {
-                    Some(b't') => cursor.literal("true").map(|()| true),
-                    Some(b'f') => cursor.literal("false").map(|()| false),
-                    _ => return Err(Wrong::Kind),
-                };
-                Ok(values.append(value?))
-            }
-            Self::Float(values) => Ok(values.push(number(first, cursor)?.float()?)),
+            Self::Double(values) => values.push(number(first, cursor)?.double()?),
+            Self::Int(values) => values.push(number(first, cursor)?.int()?),
+            Self::Long(values) => values.push(number(first, cursor)?.long()?),
+            Self::Timestamp { values, zone, unit } => values.push(match first {
+                Some(b'"') => timestamp(first, cursor, keys, zone.as_ref())?,
+                _ => epoch_micros(&number(first, cursor)?, *unit)?,
+            }),
+            Self::Boolean(values) => values.append(boolean(first, cursor)?),
+            Self::Float(values) => values.push(number(first, cursor)?.float()?),
             &mut Self::Decimal {
                 ref mut values,
                 precision,
                 scale,
-            } => Ok(values.push(number(first, cursor)?.decimal(precision, scale)?)),
-            Self::Date(values) => {
-                Ok(values.push(time::date(text(first, cursor, keys)?).map_err(Wrong::Content)?))
+            } => {
+                values.push(number(first, cursor)?.decimal(precision, scale)?);
             }
+            Self::Date(values) => values.push(date(first, cursor, keys)?),
             Self::Binary(column) => {
-                let encoded = text(first, cursor, keys)?;
-                STANDARD
-                    .decode_vec(encoded, &mut column.bytes)
-                    .map_err(|_| Wrong::Content("no base64"))?;
-                end_value(column)
+                decode_base64(text(first, cursor, keys)?, &mut column.bytes)?;
+                end_value(column)?;
             }
-            Self::List { offsets, items } => read_list(
-                offsets,
-                items,
-                Nested {
-                    first,
-                    cursor,
-                    depth,
-                    keys,
-                },
-            ),
+            Self::List { offsets, items } => {
+                read_list(
+                    offsets,
+                    items,
+                    Nested {
+                        first,
+                        cursor,
+                        depth,
+                        keys,
+                    },
+                )?;
+            }
             Self::Map {
                 offsets,
                 keys: names,
                 values,
-            } => read_map(
-                offsets,
-                names,
-                values,
-                Nested {
-                    first,
-                    cursor,
-                    depth,
-                    keys,
-                },
-            ),
-            Self::Struct(object) => {
-                if first != Some(b'{') {
-                    return Err(Wrong::Kind);
-                }
-                Ok(object.read(cursor, depth + 1, keys)?)
+            } => {
+                read_map(
+                    offsets,
+                    names,
+                    values,
+                    Nested {
+                        first,
+                        cursor,
+                        depth,
+                        keys,
+                    },
+                )?;
             }
+            Self::Struct(_) if first != Some(b'{') => return Err(Wrong::Kind),
+            Self::Struct(object) => object.read(cursor, depth + 1, keys)?,
         }
+        Ok(())
     }
 }
 
@@ -297,8 +274,36 @@ fn number<'a>(first: Option<u8>, cursor: &mut Cursor<'a>) -> Result<Number<'a>, 
     }
 }
 
+fn timestamp(
+    first: Option<u8>,
+    cursor: &mut Cursor<'_>,
+    keys: &mut Keys,
+    zone: Option<&time::Zone>,
+) -> Result<i64, Wrong> {
+    time::timestamp(text(first, cursor, keys)?, zone).map_err(Wrong::Content)
+}
+
+fn date(first: Option<u8>, cursor: &mut Cursor<'_>, keys: &mut Keys) -> Result<i32, Wrong> {
+    time::date(text(first, cursor, keys)?).map_err(Wrong::Content)
+}
+
+fn decode_base64(encoded: &[u8], out: &mut Vec<u8>) -> Result<(), Wrong> {
+    STANDARD
+        .decode_vec(encoded, out)
+        .map_err(|_| Wrong::Content("no base64"))
+}
+
+fn boolean(first: Option<u8>, cursor: &mut Cursor<'_>) -> Result<bool, Wrong> {
+    match first {
+        Some(b't') => Ok(cursor.literal("true").map(|()| true)?),
+        Some(b'f') => Ok(cursor.literal("false").map(|()| false)?),
+        _ => Err(Wrong::Kind),
+    }
+}
+
 /// Microseconds of a number in the declared unit, exactly.
-fn epoch_micros(number: &Number<'_>, unit: TimeUnit) -> Result<i64, Wrong> {
+fn epoch_micros(number: &Number<'_>, unit: Option<TimeUnit>) -> Result<i64, Wrong> {
+    let unit = unit.ok_or(Wrong::Content("a number, and the field declares no unit"))?;
     let micros = number.scaled(match unit {
         TimeUnit::Seconds => 6,
         TimeUnit::Milliseconds => 3,

@@ -17,7 +17,7 @@ use crate::kafka::{Connection, Sasl, Tls, describe};
 /// Records in flight: bounds memory to about 20 MB and what Ctrl-C has to wait for.
 const IN_FLIGHT: usize = 20_000;
 /// How long a record may take to be acknowledged before producing is given up.
-const DELIVERY: Duration = Duration::from_secs(60);
+const DELIVERY: Duration = Duration::from_mins(1);
 
 struct Sender {
     producer: FutureProducer,
@@ -95,16 +95,13 @@ impl Sender {
     /// Writes down what is acknowledged, in send order, and waits until at most `most` records are in flight.
     async fn settle(&mut self, most: usize) -> Result<(), Error> {
         while let Some((event, timestamp, mut delivery)) = self.in_flight.pop_front() {
-            let outcome = if self.in_flight.len() < most {
-                match futures::FutureExt::now_or_never(&mut delivery) {
-                    Some(outcome) => outcome,
-                    None => {
-                        self.in_flight.push_front((event, timestamp, delivery));
-                        break;
-                    }
-                }
-            } else {
+            let outcome = if self.in_flight.len() >= most {
                 delivery.await
+            } else if let Some(outcome) = futures::FutureExt::now_or_never(&mut delivery) {
+                outcome
+            } else {
+                self.in_flight.push_front((event, timestamp, delivery));
+                break;
             };
             let Delivery {
                 partition, offset, ..

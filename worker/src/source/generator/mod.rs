@@ -21,6 +21,9 @@ use crate::generate::{Orders, Planting, Settings};
 /// Splits of every generator source. A constant: another number would move every record.
 pub const SPLITS: u64 = 3;
 
+const COUNT: usize = 3;
+const _: () = assert!(COUNT as u64 == SPLITS);
+
 /// A generator source.
 pub struct GeneratorSource {
     plan: GeneratorPlan,
@@ -29,7 +32,7 @@ pub struct GeneratorSource {
     clock: SharedClock,
     orders: Orders,
     /// Number of the next event of each split, in units of its own.
-    next: [u64; SPLITS as usize],
+    next: [u64; COUNT],
 }
 
 impl GeneratorSource {
@@ -47,7 +50,7 @@ impl GeneratorSource {
             back_dated,
             clock,
             orders,
-            next: [0; SPLITS as usize],
+            next: [0; COUNT],
         }
     }
 

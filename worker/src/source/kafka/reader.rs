@@ -157,7 +157,7 @@ impl Reader {
     }
 
     /// See [`crate::source::Source::seek`].
-    pub(super) fn seek(&mut self, positions: SplitPositions) -> Result<(), SourceError> {
+    pub(super) fn seek(&mut self, positions: SplitPositions) {
         self.reached = positions
             .into_iter()
             .filter_map(|(split, position)| Some((split.as_partition()?, position)))
@@ -171,7 +171,6 @@ impl Reader {
                 .is_ok_and(|c| c.assignment().is_ok_and(|a| a.count() == 0))
         };
         self.client = self.client.take().filter(fresh);
-        Ok(())
     }
 
     /// See [`crate::source::Source::poll`].
@@ -337,12 +336,11 @@ impl Reader {
 
     /// A connection, perhaps a new one that nothing is assigned to.
     pub(super) fn connected(&mut self) -> Result<&Client, SourceError> {
-        let client = match self.client.take() {
-            Some(client) => client,
-            None => {
-                let connection = Connection::resolve(&self.plan, &self.secrets)?;
-                Client::connect(&connection, &self.plan.topic, self.queue_bytes)?
-            }
+        let client = if let Some(client) = self.client.take() {
+            client
+        } else {
+            let connection = Connection::resolve(&self.plan, &self.secrets)?;
+            Client::connect(&connection, &self.plan.topic, self.queue_bytes)?
         };
         Ok(self.client.insert(client))
     }

@@ -52,7 +52,10 @@ fn serve(mut reader: Reader, queue: &Receiver<Command>) {
     while let Ok(command) = queue.recv() {
         match command {
             Command::Splits(known, reply) => drop(reply.send(reader.splits(known.as_ref()))),
-            Command::Seek(positions, reply) => drop(reply.send(reader.seek(positions))),
+            Command::Seek(positions, reply) => {
+                reader.seek(positions);
+                drop(reply.send(Ok(())));
+            }
             Command::Poll {
                 budget,
                 wait,

@@ -43,10 +43,10 @@ const CORPUS: &[(&[u8], Option<RejectCode>)] = &[
     (br#"{"s":"a" "i":1}"#, BAD),
     (br#"{"s":"a";"i":1}"#, BAD),
     (br#"{s:"a"}"#, BAD),
-    (br#"{'s':'a'}"#, BAD),
+    (br"{'s':'a'}", BAD),
     (br#"{"s":'a'}"#, BAD),
     (br#"{1:"a"}"#, BAD),
-    (br#"{null:1}"#, BAD),
+    (br"{null:1}", BAD),
     (br#"{"u":[1,]}"#, BAD),
     (br#"{"u":[,1]}"#, BAD),
     (br#"{"u":[1 2]}"#, BAD),
@@ -236,7 +236,7 @@ const CORPUS: &[(&[u8], Option<RejectCode>)] = &[
     // Not JSON beats not of the type.
     (br#"{"i":1.5,"s":"x"#, BAD),
     (br#"{"i":1.5,"u":01}"#, BAD),
-    (br#"[1,]"#, BAD),
+    (br"[1,]", BAD),
 ];
 
 #[test]

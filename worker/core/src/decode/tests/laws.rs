@@ -246,14 +246,14 @@ fn no_bytes_make_it_panic_or_lose_count() {
                 record
             })
             .collect();
-        let decoded = decoder.decode(&batch(
+        let outcome = decoder.decode(&batch(
             &records.iter().map(|r| Some(&r[..])).collect::<Vec<_>>(),
         ));
         assert_eq!(
-            decoded.rows.num_rows() + decoded.rejects.len(),
+            outcome.rows.num_rows() + outcome.rejects.len(),
             records.len()
         );
-        assert_eq!(decoded.origin.len(), decoded.rows.num_rows());
+        assert_eq!(outcome.origin.len(), outcome.rows.num_rows());
     }
 }
 
