@@ -319,4 +319,49 @@ mod tests {
         assert!(idle_partition("2:10-50").is_err());
         assert!(share("1.1").is_err() && share("NaN").is_err() && share("0.25") == Ok(0.25));
     }
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: ProduceArgs,
+    }
+
+    async fn produce(words: &str) -> Result<(), Error> {
+        let words = format!("produce orders {words}");
+        run(<Cli as clap::Parser>::parse_from(words.split(' ')).args).await
+    }
+
+    #[tokio::test]
+    async fn a_folder_gets_json_lines_and_the_ledger_tells_them_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, ledger) = (dir.path().join("out"), dir.path().join("ledger.jsonl"));
+        let words = format!(
+            "--to dir:{} --ledger {} --limit 500 --start 2026-01-01T12:00:00Z --malformed 0.2",
+            out.display(),
+            ledger.display()
+        );
+        produce(&words).await.unwrap();
+        let sent = std::fs::read(out.join("orders-1767268800000000.jsonl")).unwrap();
+        let sent: Vec<_> = sent.split_inclusive(|&b| b == b'\n').collect();
+        let ledger = std::fs::read_to_string(ledger).unwrap();
+        assert_eq!((sent.len(), ledger.lines().count()), (500, 500));
+        for (line, sent) in ledger.lines().zip(sent) {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            if let Some(value) = line["value"].as_str() {
+                assert_eq!(value.as_bytes(), sent.trim_ascii_end());
+            } else {
+                assert!(line["value_base64"].is_string() && std::str::from_utf8(sent).is_err());
+            }
+        }
+        // An earlier ledger may be the only record of what a topic holds.
+        assert!(matches!(produce(&words).await, Err(Error::File { .. })));
+    }
+
+    #[tokio::test]
+    async fn shares_over_one_are_a_usage_error() {
+        let error = produce("--to dir:/nonexistent --late 0.6 --malformed 0.6")
+            .await
+            .unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+    }
 }
