@@ -1,19 +1,24 @@
 //! The one judge of a manifest: [`check`] parses the plan and plans its SQL, called alike by operator, CLI and worker.
 
+mod aggregate;
 mod node;
+mod query;
 mod sink;
 
 use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 use evp_api::EventPipelineSpec;
-use evp_api::plan::{NodeName, Plan, StepKind, Violation, digest_input};
+use evp_api::plan::{Code, NodeName, Plan, StepKind, StepPlan, Violation, digest_input};
 
 pub use node::{AggregatePlanned, Measure, MeasureKind, QueryPlanned, StepPlanned};
 
 use crate::decode::{MetaColumns, row_schema};
 use crate::protocol::digest::Digest;
-use crate::sql;
+use crate::sql::{self, Scope};
+
+/// Steps planned so far.
+type Steps = BTreeMap<NodeName, StepPlanned>;
 
 /// A pipeline whose SQL is planned: everything that can be judged without the world.
 #[derive(Clone, Debug)]
@@ -46,25 +51,27 @@ pub fn check(spec: &EventPipelineSpec) -> Result<CheckedPlan, Vec<Violation>> {
             )
         })
         .collect();
-    let (mut steps, mut faults) = (Vec::new(), Vec::new());
+    let (mut steps, mut faults) = (BTreeMap::new(), Vec::new());
     for step in &plan.steps {
-        let index = spec
-            .steps
-            .iter()
-            .position(|s| s.name == step.name.as_str())
-            .unwrap_or_default();
+        let at = spec.steps.iter().position(|s| s.name == step.name.as_str());
+        let path = format!("spec.steps[{}]", at.unwrap_or_default());
         let Some(above) = columns.get(&step.from) else {
             continue;
         };
-        match node::plan(&plan, step, above, index) {
+        match plan_step(&plan, (step, &path), above, &steps) {
             Ok(planned) => {
                 columns.insert(step.name.clone(), planned.output());
-                steps.push(planned);
+                steps.insert(step.name.clone(), planned);
             }
             Err(more) => faults.extend(more),
         }
     }
-    let sinks = sink::check(&plan, &columns, &mut faults);
+    let sinks = sink::check(&plan, &columns, &steps, &mut faults);
+    let ordered = plan
+        .steps
+        .iter()
+        .filter_map(|step| steps.remove(&step.name));
+    let steps = ordered.collect();
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -76,6 +83,56 @@ pub fn check(spec: &EventPipelineSpec) -> Result<CheckedPlan, Vec<Violation>> {
         columns,
         sinks,
     })
+}
+
+fn plan_step(
+    plan: &Plan,
+    (step, path): (&StepPlan, &str),
+    above: &SchemaRef,
+    planned: &Steps,
+) -> Result<StepPlanned, Vec<Violation>> {
+    let scope = Scope {
+        node: step.from.to_string(),
+        columns: above.clone(),
+    };
+    match &step.kind {
+        StepKind::Query { select, filter } => {
+            let asked = query::Asked {
+                select: select.as_deref(),
+                filter: filter.as_deref(),
+                path: &format!("{path}.query"),
+            };
+            asked.plan(&scope).map(StepPlanned::Query)
+        }
+        StepKind::Aggregate(aggregate) => {
+            let source = plan.source(&step.source);
+            let Some(watermark) = source.and_then(|s| s.watermark.as_ref()) else {
+                let message = "the source has no `watermark`";
+                return Err(vec![Violation::new(Code::WatermarkNeeded, path, message)]);
+            };
+            let asked = aggregate::Asked {
+                aggregate,
+                source: &step.source,
+                watermark,
+                event_time_passes: passes(plan, planned, &step.from, &watermark.column),
+                path,
+            };
+            asked.plan(&scope).map(StepPlanned::Aggregate)
+        }
+    }
+}
+
+/// Whether a column of a node is the very column of that name of the source or aggregate above it.
+fn passes(plan: &Plan, planned: &Steps, node: &NodeName, column: &str) -> bool {
+    let mut node = node;
+    while let Some(step) = plan.step(node) {
+        match planned.get(node) {
+            Some(StepPlanned::Query(query)) if query.passes(column) => node = &step.from,
+            Some(StepPlanned::Query(_)) | None => return false,
+            Some(StepPlanned::Aggregate(_)) => return true,
+        }
+    }
+    true
 }
 
 fn digest(spec: &EventPipelineSpec) -> Digest {

@@ -3,13 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use evp_api::plan::{Code, DeltaPlan, NodeName, Plan, SinkKind, SinkPlan, Violation};
+
+use super::{Steps, passes};
+use crate::sql::{instant, is_meta};
+
+/// Characters that a Delta column name must not hold without column mapping (Delta protocol, Column Mapping).
+const BAD_NAME: &[char] = &[' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '='];
 
 /// Columns of every sink: those of its node without `_meta`.
 pub(super) fn check(
     plan: &Plan,
     columns: &BTreeMap<NodeName, SchemaRef>,
+    steps: &Steps,
     faults: &mut Vec<Violation>,
 ) -> BTreeMap<NodeName, SchemaRef> {
     let mut sinks = BTreeMap::new();
@@ -19,10 +26,17 @@ pub(super) fn check(
         };
         let written = without_meta(above);
         let path = format!("spec.sinks[{index}]");
-        keys_pass(sink, &written, &path, faults);
+        let changed = |key: &&String| !passes(plan, steps, &sink.from, key);
+        let changed = sink.keys.iter().filter(changed);
+        faults.extend(changed.map(|key| key_changed(sink, key, &path)));
         if let SinkKind::Delta(delta) = &sink.kind {
-            delta_can_hold(sink, &written, &path, faults);
-            partitions_exist(delta, &written, &path, faults);
+            let from = format!("{path}.from");
+            faults.extend(delta_refuses(sink, &written, &from));
+            faults.extend(partitions_refused(
+                delta,
+                &written,
+                &format!("{path}.delta.partitionBy"),
+            ));
         }
         sinks.insert(sink.name.clone(), written);
     }
@@ -30,95 +44,95 @@ pub(super) fn check(
 }
 
 fn without_meta(columns: &SchemaRef) -> SchemaRef {
-    let kept = columns
-        .fields()
-        .iter()
-        .filter(|f| !f.name().starts_with("_meta."))
-        .cloned()
-        .collect::<Vec<_>>();
-    Arc::new(Schema::new(kept))
+    let kept = columns.fields().iter().filter(|f| !is_meta(f.name()));
+    Arc::new(Schema::new(kept.cloned().collect::<Vec<_>>()))
 }
 
-fn keys_pass(sink: &SinkPlan, columns: &SchemaRef, path: &str, faults: &mut Vec<Violation>) {
-    for key in &sink.keys {
-        if columns.column_with_name(key).is_none() {
-            let message = format!(
-                "`{}` must pass the key `{key}` unchanged for `mode: Update`",
-                sink.from
-            );
-            faults.push(Violation::new(
-                Code::KeysChanged,
-                format!("{path}.from"),
-                message,
-            ));
-        }
-    }
+/// A changed key would upsert and delete other rows than those of its group (semantics 18).
+fn key_changed(sink: &SinkPlan, key: &str, path: &str) -> Violation {
+    let message = format!(
+        "`{}` must pass the key `{key}` unchanged for `mode: Update`",
+        sink.from
+    );
+    Violation::new(Code::KeysChanged, format!("{path}.from"), message)
+        .help(format!("select `{key}` as it is"))
 }
 
-fn delta_can_hold(sink: &SinkPlan, columns: &SchemaRef, path: &str, faults: &mut Vec<Violation>) {
-    for field in columns.fields() {
+fn delta_refuses(sink: &SinkPlan, columns: &SchemaRef, path: &str) -> Vec<Violation> {
+    let mut faults = Vec::new();
+    let fields = columns.fields();
+    for (i, field) in fields.iter().enumerate() {
+        let name = field.name();
+        let fault = |code, message: String| Violation::new(code, path, message);
         if !is_delta_type(field.data_type()) {
             let message = format!(
-                "`{}` of `{}` is {}, which a Delta table cannot hold",
-                field.name(),
+                "`{name}` of `{}` is {}, which a Delta table cannot hold",
                 sink.from,
                 field.data_type()
             );
-            faults.push(
-                Violation::new(Code::ColumnType, format!("{path}.from"), message).help(format!(
-                    "CAST `{}` to another type in a query step",
-                    field.name()
-                )),
+            let help = format!("CAST `{name}` to another type in a query step");
+            faults.push(fault(Code::ColumnType, message).help(help));
+        }
+        let help = format!("give `{name}` another name with AS in a query step");
+        if name.is_empty() || has_bad_name(field) {
+            let message = format!(
+                "`{name}` of `{}` has a character that a Delta table's columns cannot have in their names",
+                sink.from
             );
+            faults.push(fault(Code::ColumnType, message).help(help.clone()));
+        }
+        let same = |other: &&FieldRef| other.name().to_lowercase() == name.to_lowercase();
+        if let Some(other) = fields[..i].iter().find(same) {
+            let message = format!(
+                "`{}` and `{name}` of `{}` differ only in case, which a Delta table does not tell apart",
+                other.name(),
+                sink.from
+            );
+            faults.push(fault(Code::DuplicateColumn, message).help(help));
         }
     }
+    faults
+}
+
+/// A name of the field or of a member of it.
+fn has_bad_name(field: &FieldRef) -> bool {
+    let inside = match field.data_type() {
+        DataType::Struct(members) => members.iter().any(has_bad_name),
+        DataType::List(item) => has_bad_name(item),
+        _ => false,
+    };
+    inside || field.name().contains(BAD_NAME)
 }
 
 fn is_delta_type(data_type: &DataType) -> bool {
     match data_type {
         DataType::List(item) => is_delta_type(item.data_type()),
         DataType::Struct(members) => members.iter().all(|m| is_delta_type(m.data_type())),
-        DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(members) => members.iter().all(|m| is_delta_type(m.data_type())),
-            _ => false,
-        },
-        DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, zone) => zone
-            .as_deref()
-            .is_some_and(|z| matches!(z, "UTC" | "+00:00" | "Etc/UTC")),
+        DataType::Map(entries, _) => is_delta_type(entries.data_type()),
+        DataType::Decimal128(_, scale) => *scale >= 0,
         DataType::Utf8
-        | DataType::Int8
-        | DataType::Int16
         | DataType::Int32
         | DataType::Int64
         | DataType::Float32
         | DataType::Float64
         | DataType::Boolean
         | DataType::Binary
-        | DataType::Date32
-        | DataType::Decimal128(..) => true,
-        _ => false,
+        | DataType::Date32 => true,
+        other => other == &instant(),
     }
 }
 
-fn partitions_exist(
-    delta: &DeltaPlan,
-    columns: &SchemaRef,
-    path: &str,
-    faults: &mut Vec<Violation>,
-) {
+fn partitions_refused(delta: &DeltaPlan, columns: &SchemaRef, path: &str) -> Vec<Violation> {
+    let mut faults = Vec::new();
     for (i, name) in delta.partition_by.iter().enumerate() {
-        let path = format!("{path}.delta.partitionBy[{i}]");
+        let fault = |code, message| Violation::new(code, format!("{path}[{i}]"), message);
         match columns.column_with_name(name) {
             None => {
                 let names = columns.fields().iter().map(|f| f.name().as_str());
-                faults.push(
-                    Violation::new(
-                        Code::UnknownColumn,
-                        path,
-                        format!("no column named `{name}`"),
-                    )
-                    .did_you_mean(name, names),
-                );
+                let missing = fault(Code::UnknownColumn, format!("no column named `{name}`"));
+                let listed = names.clone().collect::<Vec<_>>().join(", ");
+                let missing = missing.note(format!("the sink writes: {listed}"));
+                faults.push(missing.did_you_mean(name, names));
             }
             Some((_, field))
                 if field.data_type().is_nested() || field.data_type() == &DataType::Binary =>
@@ -127,17 +141,14 @@ fn partitions_exist(
                     "`{name}` is {}, by which a table cannot be partitioned",
                     field.data_type()
                 );
-                faults.push(Violation::new(Code::ColumnType, path, message));
+                faults.push(fault(Code::ColumnType, message));
             }
             Some(_) => {}
         }
     }
     if !delta.partition_by.is_empty() && delta.partition_by.len() == columns.fields().len() {
         let message = "a table needs a column that is not a partition column";
-        faults.push(Violation::new(
-            Code::OutOfRange,
-            format!("{path}.delta.partitionBy"),
-            message,
-        ));
+        faults.push(Violation::new(Code::OutOfRange, path, message));
     }
+    faults
 }

@@ -122,3 +122,135 @@ fn the_digest_names_the_meaning_and_not_what_the_operator_alone_uses() {
     assert_eq!(digest(&orders()), digest(&suspended));
     assert_ne!(digest(&orders()), digest(&changed));
 }
+
+/// A query between the aggregate and gold.
+fn shaped(select: &str) -> Result<CheckedPlan, Vec<Violation>> {
+    let mut spec = orders();
+    let steps = spec["steps"].as_array_mut().unwrap();
+    steps.push(
+        serde_json::json!({"name": "shaped", "from": "revenue", "query": {"select": select}}),
+    );
+    spec["sinks"][1]["from"] = "shaped".into();
+    judge(&spec)
+}
+
+#[test]
+fn rule_18_a_query_below_an_aggregate_passes_the_keys_unchanged() {
+    let changed = |select: &str| {
+        let found = shaped(select).unwrap_err();
+        assert!(
+            found.iter().all(|v| v.path == "spec.sinks[1].from"),
+            "{found:#?}"
+        );
+        found.iter().map(|v| v.code).collect::<Vec<_>>()
+    };
+    assert!(shaped("*, total / n AS mean").is_ok());
+    assert!(shaped("region, window_start, n").is_ok());
+    assert_eq!(changed("window_start, n"), [Code::KeysChanged]);
+    assert_eq!(
+        changed("window_start, upper(region) AS region, n"),
+        [Code::KeysChanged]
+    );
+    assert_eq!(
+        changed("window_end AS window_start, region, n"),
+        [Code::KeysChanged]
+    );
+    assert_eq!(
+        changed("window_end AS window_start, 'eu' AS region, n").len(),
+        2
+    );
+}
+
+#[test]
+fn an_aggregate_is_given_the_event_time_of_its_source_unchanged() {
+    let path = "spec.steps[1].from";
+    for select in [
+        "id, region, total",
+        "* EXCLUDE (at), at + INTERVAL '1 day' AS at",
+    ] {
+        let query = serde_json::json!({"select": select});
+        finds("/steps/0/query", query, Code::UnknownColumn, path);
+    }
+}
+
+#[test]
+fn a_part_of_meta_is_grouped_by_under_a_name_of_its_own() {
+    let path = "spec.steps[1].aggregate.groupBy[0]";
+    let found = finds(
+        "/steps/1/aggregate/groupBy/0",
+        "_meta.partition".into(),
+        Code::UnknownColumn,
+        path,
+    );
+    let help = "give it a name in a query: _meta.partition AS partition";
+    assert_eq!(found.help.as_deref(), Some(help));
+}
+
+#[test]
+fn mistakes_in_measures_are_pointed_at() {
+    let found = finds(
+        "/steps/1/aggregate/measures",
+        "count(*) AS n, total + 1 AS more".into(),
+        Code::SqlFunction,
+        "spec.steps[1].aggregate.measures",
+    );
+    assert_eq!(found.span, Some((15, 24)));
+    let found = finds(
+        "/steps/1/aggregate/measures",
+        "count(*) AS n, summ(total) AS total".into(),
+        Code::SqlPlan,
+        "spec.steps[1].aggregate.measures",
+    );
+    assert_eq!(
+        (found.span, found.help.as_deref()),
+        (Some((15, 19)), Some("did you mean `sum`?"))
+    );
+}
+
+#[test]
+fn what_cannot_run_is_not_accepted() {
+    let measures = "/steps/1/aggregate/measures";
+    let path = "spec.steps[1].aggregate.measures";
+    finds(measures, "max(total > 1) AS m".into(), Code::SqlPlan, path);
+}
+
+#[test]
+fn a_delta_table_must_be_able_to_hold_every_column() {
+    let refused = |select: &str, code| {
+        let query = serde_json::json!({"select": select});
+        let mut spec = orders();
+        spec["steps"]
+            .as_array_mut()
+            .unwrap()
+            .push(serde_json::json!({"name": "shaped", "from": "orders", "query": query}));
+        spec["sinks"][0]["from"] = "shaped".into();
+        let found = judge(&spec).unwrap_err();
+        let brief: Vec<_> = found.iter().map(|v| (v.code, v.path.as_str())).collect();
+        assert_eq!(
+            brief,
+            [(code, "spec.sinks[0].from")],
+            "{select}: {found:#?}"
+        );
+    };
+    refused("region, total * 2", Code::ColumnType);
+    refused("region, total AS \"a b\"", Code::ColumnType);
+    refused("region, id AS Region", Code::DuplicateColumn);
+    refused("region, CAST(1 AS BIGINT UNSIGNED) AS n", Code::ColumnType);
+    refused("region, INTERVAL '1 day' AS n", Code::ColumnType);
+}
+
+#[test]
+fn all_findings_are_reported_at_once() {
+    let mut spec = orders();
+    spec["steps"][0]["query"]["where"] = "regoin = 'eu'".into();
+    spec["sinks"][0]["delta"]["partitionBy"] = serde_json::json!(["regio"]);
+    let found = judge(&spec).unwrap_err();
+    let paths: Vec<_> = found.iter().map(|v| v.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "spec.steps[0].query.where",
+            "spec.sinks[0].delta.partitionBy[0]"
+        ]
+    );
+}

@@ -1,40 +1,35 @@
 //! SQL texts to expressions over the columns of one node. Names keep their case; nothing is looked up elsewhere.
 //!
 //! `_meta.timestamp` and its like are columns of that very name, so that a text may name them as members of `_meta`.
+//! Whatever a text means must not depend on which features of DataFusion another crate of the build turns on.
 
+mod compile;
+mod judge;
+mod names;
 mod place;
 mod provider;
+mod types;
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
-use chrono::{DateTime, Utc};
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DFSchema, DataFusionError};
-use datafusion_expr::execution_props::ExecutionProps;
-use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion_expr::simplify::SimplifyContext;
-use datafusion_expr::{Expr, Volatility};
-use datafusion_optimizer::simplify_expressions::ExprSimplifier;
-use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion_expr::{Expr, ExprSchemable};
 use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
-use datafusion_sql::sqlparser::ast::{
-    ExcludeSelectItem, Expr as Ast, Ident, SelectItem, WildcardAdditionalOptions,
-    visit_expressions_mut,
-};
-use datafusion_sql::sqlparser::dialect::GenericDialect;
-use datafusion_sql::sqlparser::parser::{Parser, ParserError};
-use datafusion_sql::sqlparser::tokenizer::Token;
 use evp_api::plan::{Code, Violation};
+use sqlparser::ast::{Expr as Ast, SelectItem, Spanned, Visit, visit_expressions_mut};
+use sqlparser::dialect::GenericDialect;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Token, Tokenizer};
 
 use crate::decode::MetaColumns;
-use crate::position::Micros;
 use place::Place;
 use provider::Functions;
 
-/// The name under which what a source knows of a record beside its bytes can be read.
-const META: &str = "_meta";
+pub use compile::{compile, reads_now};
+pub(crate) use names::is_meta;
+pub(crate) use types::{canonical, instant};
 
 /// Columns that a text may name, and who provides them.
 #[derive(Clone, Debug)]
@@ -52,6 +47,8 @@ pub struct Column {
     pub name: String,
     /// Its value.
     pub expr: Expr,
+    /// Where it stands: byte range of the text. `None`: it came from `*`.
+    pub place: Option<(usize, usize)>,
 }
 
 /// A text of the manifest, with what is needed to point into it.
@@ -81,7 +78,30 @@ impl Text<'_> {
     }
 
     fn planning(&self, error: &DataFusionError) -> Violation {
-        self.fault(Code::SqlPlan, place::first_line(&error.strip_backtrace()))
+        let message = place::first_line(&error.strip_backtrace());
+        let message = message
+            .strip_prefix("Error during planning: ")
+            .unwrap_or(&message);
+        let fault = self.fault(Code::SqlPlan, message);
+        match message.strip_prefix("Invalid function '") {
+            Some(rest) => self.function(rest.trim_end_matches(['.', '\'']), fault),
+            None => fault,
+        }
+    }
+
+    /// A function that is not there: pointed at, with the nearest one that is.
+    fn function(&self, name: &str, fault: Violation) -> Violation {
+        let fault = fault.did_you_mean(name, Functions::all().names());
+        match place::of_word(self.sql, name) {
+            Some((start, end)) => fault.span(start, end),
+            None => fault,
+        }
+    }
+
+    /// Points at a whole expression where nothing nearer is known.
+    fn within(&self, mut fault: Violation, place: Option<(usize, usize)>) -> Violation {
+        fault.span = fault.span.or(place);
+        fault
     }
 }
 
@@ -92,11 +112,8 @@ pub fn meta_columns(text: &str) -> MetaColumns {
         return named;
     };
     let _: ControlFlow<()> = visit_expressions_mut(&mut items, |ast| {
-        if let Ast::CompoundIdentifier(parts) = ast
-            && let [first, part, ..] = parts.as_slice()
-            && first.value == META
-        {
-            named.insert(&part.value);
+        if let Some(part) = names::meta_part(ast) {
+            named.insert(part);
         }
         ControlFlow::Continue(())
     });
@@ -108,40 +125,32 @@ pub fn select(text: Text<'_>, scope: &Scope) -> Result<Vec<Column>, Vec<Violatio
     let items = parse_items(text.sql).map_err(|e| vec![text.syntax(&e)])?;
     let (mut columns, mut faults) = (Vec::new(), Vec::new());
     for item in items {
-        match item {
-            SelectItem::Wildcard(options) => match all_columns(&options, scope, text) {
-                Ok(all) => columns.extend(all),
-                Err(fault) => faults.push(fault),
-            },
+        let (ast, name) = match item {
+            SelectItem::Wildcard(options) => {
+                match names::all_columns(&options, scope, text) {
+                    Ok(all) => columns.extend(all),
+                    Err(fault) => faults.push(fault),
+                }
+                continue;
+            }
             SelectItem::UnnamedExpr(ast) => {
                 let name = unnamed(&ast);
-                plan(ast, scope, text).map_or_else(
-                    |f| faults.extend(f),
-                    |expr| columns.push(Column { name, expr }),
-                );
+                (ast, name)
             }
-            SelectItem::ExprWithAlias { expr: ast, alias } => {
-                let name = alias.value;
-                plan(ast, scope, text).map_or_else(
-                    |f| faults.extend(f),
-                    |expr| columns.push(Column { name, expr }),
-                );
+            SelectItem::ExprWithAlias { expr, alias } => (expr, alias.value),
+            other => {
+                let message = format!("`{other}` is not supported in a SELECT list");
+                faults.push(text.fault(Code::SqlSyntax, message));
+                continue;
             }
-            other => faults.push(text.fault(
-                Code::SqlSyntax,
-                format!("`{other}` is not supported in a SELECT list"),
-            )),
+        };
+        let place = Place(text.sql).of_span(ast.span());
+        match plan(ast, scope, text) {
+            Ok(expr) => columns.push(Column { name, expr, place }),
+            Err(more) => faults.extend(more),
         }
     }
-    for (i, column) in columns.iter().enumerate() {
-        if columns[..i].iter().any(|c| c.name == column.name) {
-            let fault = text.fault(
-                Code::DuplicateColumn,
-                format!("two columns are named `{}`", column.name),
-            );
-            faults.push(fault.help("give one of them another name with AS"));
-        }
-    }
+    names_differ(&columns, text, &mut faults);
     if faults.is_empty() {
         Ok(columns)
     } else {
@@ -149,31 +158,72 @@ pub fn select(text: Text<'_>, scope: &Scope) -> Result<Vec<Column>, Vec<Violatio
     }
 }
 
+fn names_differ(columns: &[Column], text: Text<'_>, faults: &mut Vec<Violation>) {
+    for (i, column) in columns.iter().enumerate() {
+        let name = &column.name;
+        if columns[..i].iter().any(|c| &c.name == name) {
+            let fault = text.fault(
+                Code::DuplicateColumn,
+                format!("two columns are named `{name}`"),
+            );
+            let fault = fault.help("give one of them another name with AS");
+            faults.push(text.within(fault, column.place));
+        }
+        let is_itself = matches!(&column.expr, Expr::Column(c) if &c.name == name);
+        if is_meta(name) && !is_itself {
+            let message = format!("`{name}` is kept for what every source adds");
+            faults.push(text.within(text.fault(Code::DuplicateColumn, message), column.place));
+        }
+    }
+}
+
 /// Plans a condition: it must be boolean.
 pub fn condition(text: Text<'_>, scope: &Scope) -> Result<Expr, Vec<Violation>> {
-    let mut parser = Parser::new(&GenericDialect {})
-        .try_with_sql(text.sql)
-        .map_err(|e| vec![text.syntax(&e)])?;
-    let ast = parser
-        .parse_expr()
-        .and_then(|ast| end(&mut parser).map(|()| ast));
-    let expr = plan(ast.map_err(|e| vec![text.syntax(&e)])?, scope, text)?;
+    let ast = parse_condition(text.sql).map_err(|e| vec![text.syntax(&e)])?;
+    let place = Place(text.sql).of_span(ast.span());
+    let expr = plan(ast, scope, text)?;
     let schema = df_schema(scope).map_err(|e| vec![text.planning(&e)])?;
-    match datafusion_expr::ExprSchemable::get_type(&expr, &schema) {
-        Ok(arrow::datatypes::DataType::Boolean) => Ok(expr),
-        Ok(other) => Err(vec![text.fault(
-            Code::SqlPlan,
-            format!("the condition must be boolean, not {other}"),
-        )]),
+    match expr.get_type(&schema) {
+        Ok(DataType::Boolean) => Ok(expr),
+        Ok(other) => {
+            let message = format!("the condition must be boolean, not {other}");
+            Err(vec![text.within(text.fault(Code::SqlPlan, message), place)])
+        }
         Err(e) => Err(vec![text.planning(&e)]),
     }
 }
 
 fn parse_items(sql: &str) -> Result<Vec<SelectItem>, ParserError> {
-    let mut parser = Parser::new(&GenericDialect {}).try_with_sql(sql)?;
+    let mut parser = parser(sql)?;
     let items = parser.parse_projection()?;
     end(&mut parser)?;
-    Ok(items)
+    shallow(items)
+}
+
+fn parse_condition(sql: &str) -> Result<Ast, ParserError> {
+    let mut parser = parser(sql)?;
+    let ast = parser.parse_expr()?;
+    end(&mut parser)?;
+    shallow(ast)
+}
+
+fn parser(sql: &str) -> Result<Parser<'_>, ParserError> {
+    if sql.len() > judge::LONGEST {
+        return Err(ParserError::ParserError("is longer than 16 KiB".into()));
+    }
+    let dialect = &GenericDialect {};
+    if judge::has_deep_types(&Tokenizer::new(dialect, sql).tokenize()?) {
+        return Err(ParserError::RecursionLimitExceeded);
+    }
+    Parser::new(dialect).try_with_sql(sql)
+}
+
+fn shallow<T: Visit>(parsed: T) -> Result<T, ParserError> {
+    if judge::is_deep(&parsed) {
+        Err(ParserError::RecursionLimitExceeded)
+    } else {
+        Ok(parsed)
+    }
 }
 
 fn end(parser: &mut Parser<'_>) -> Result<(), ParserError> {
@@ -195,159 +245,42 @@ fn unnamed(ast: &Ast) -> String {
     }
 }
 
-/// `*`, with what EXCLUDE leaves out; `_meta` stands for all its members.
-fn all_columns(
-    options: &WildcardAdditionalOptions,
-    scope: &Scope,
-    text: Text<'_>,
-) -> Result<Vec<Column>, Violation> {
-    let excluded: Vec<String> = match &options.opt_exclude {
-        None => Vec::new(),
-        Some(ExcludeSelectItem::Single(name)) => vec![bare(&name.to_string())],
-        Some(ExcludeSelectItem::Multiple(names)) => {
-            names.iter().map(|name| bare(&name.to_string())).collect()
-        }
-    };
-    let others = options.opt_ilike.is_some()
-        || options.opt_except.is_some()
-        || options.opt_replace.is_some()
-        || options.opt_rename.is_some();
-    if others {
-        return Err(text.fault(Code::SqlSyntax, "`*` takes only EXCLUDE (column, …)"));
-    }
-    for name in &excluded {
-        if name != META && scope.columns.column_with_name(name).is_none() {
-            return Err(unknown(name, scope, text));
-        }
-    }
-    let kept = scope.columns.fields().iter().filter(|field| {
-        let hidden = field.name().starts_with("_meta.") && excluded.iter().any(|name| name == META);
-        !hidden && !excluded.contains(field.name())
-    });
-    let column = |name: &String| Expr::Column(datafusion_common::Column::new_unqualified(name));
-    Ok(kept
-        .map(|field| Column {
-            name: field.name().clone(),
-            expr: column(field.name()),
-        })
-        .collect())
-}
-
-fn bare(name: &str) -> String {
-    name.trim_matches('"').to_owned()
-}
-
-fn unknown(name: &str, scope: &Scope, text: Text<'_>) -> Violation {
-    let visible = || scope.columns.fields().iter().map(|f| f.name().as_str());
-    let listed = visible().collect::<Vec<_>>().join(", ");
-    let fault = text.fault(Code::UnknownColumn, format!("no column named `{name}`"));
-    let fault = match place::of_word(text.sql, name) {
-        Some((start, end)) => fault.span(start, end),
-        None => fault,
-    };
-    fault
-        .note(format!("`{}` has: {listed}", scope.node))
-        .did_you_mean(name, visible())
-}
-
-/// Plans one expression: names resolved, types coerced, only functions that decide alike on every run.
+/// Plans one expression: names resolved, types coerced, only what decides alike on every run.
 fn plan(mut ast: Ast, scope: &Scope, text: Text<'_>) -> Result<Expr, Vec<Violation>> {
-    let faults = resolve(&mut ast, scope, text);
+    let place = Place(text.sql).of_span(ast.span());
+    let fault = |fault| vec![text.within(fault, place)];
+    let faults = names::resolve(&mut ast, scope, text);
     if !faults.is_empty() {
         return Err(faults);
     }
-    let schema = df_schema(scope).map_err(|e| vec![text.planning(&e)])?;
-    let functions = Functions::all();
-    let options = ParserOptions::default()
-        .with_enable_ident_normalization(false)
-        .with_collect_spans(true);
-    let planned = SqlToRel::new_with_options(functions, options)
-        .sql_to_expr(ast, &schema, &mut PlannerContext::new())
-        .and_then(|expr| simplifier(&schema, None).coerce(expr, &schema))
-        .map_err(|e| vec![text.planning(&e)])?;
-    refuse_functions(&planned, text).map_err(|fault| vec![fault])?;
-    Ok(planned)
-}
-
-/// Turns `_meta.part` into the column of that name and finds names that are no columns.
-fn resolve(ast: &mut Ast, scope: &Scope, text: Text<'_>) -> Vec<Violation> {
-    let mut faults = Vec::new();
-    let is_column = |name: &str| scope.columns.column_with_name(name).is_some();
-    let _: ControlFlow<()> = visit_expressions_mut(ast, |ast| {
-        match ast {
-            Ast::Identifier(ident) if !is_column(&ident.value) => {
-                faults.push(pointed(
-                    unknown(&ident.value, scope, text),
-                    ident,
-                    Place(text.sql),
-                ));
-            }
-            Ast::CompoundIdentifier(parts) => {
-                let [first, rest @ ..] = parts.as_slice() else {
-                    return ControlFlow::Continue(());
-                };
-                if first.value == META && rest.len() == 1 {
-                    let name = format!("{META}.{}", rest[0].value);
-                    if is_column(&name) {
-                        *ast = Ast::Identifier(Ident::with_quote('"', name));
-                    } else {
-                        faults.push(pointed(unknown(&name, scope, text), first, Place(text.sql)));
-                    }
-                } else if !is_column(&first.value) {
-                    faults.push(pointed(
-                        unknown(&first.value, scope, text),
-                        first,
-                        Place(text.sql),
-                    ));
-                }
-            }
-            _ => {}
-        }
-        ControlFlow::Continue(())
+    let planned = df_schema(scope).and_then(|schema| {
+        let expr = to_expr(ast, &schema)?;
+        let refusal = judge::refusal(&expr, &schema)?;
+        Ok((expr, refusal))
     });
-    faults
-}
-
-fn pointed(fault: Violation, ident: &Ident, place: Place<'_>) -> Violation {
-    match place.of_span(ident.span) {
-        Some((start, end)) => fault.span(start, end),
-        None => fault,
+    match planned {
+        Ok((expr, None)) => Ok(expr),
+        Ok((_, Some(message))) => Err(fault(text.fault(Code::SqlFunction, message))),
+        Err(e) => Err(fault(text.planning(&e))),
     }
 }
 
-/// Random functions would decide differently on a replay (semantics 37); subqueries and windows have no meaning here.
-fn refuse_functions(expr: &Expr, text: Text<'_>) -> Result<(), Violation> {
-    let mut refused = None;
-    let visited = expr.apply(|e| {
-        match e {
-            Expr::ScalarFunction(f) if f.func.signature().volatility == Volatility::Volatile => {
-                refused = Some(format!(
-                    "`{}` is random: a replay would decide differently",
-                    f.func.name()
-                ));
-            }
-            Expr::WindowFunction(_) => {
-                refused = Some("window functions have no meaning here".into())
-            }
-            Expr::ScalarSubquery(_)
-            | Expr::InSubquery(_)
-            | Expr::Exists(_)
-            | Expr::SetComparison(_) => {
-                refused = Some("subqueries have no meaning here".into());
-            }
-            _ => {}
-        }
-        Ok(if refused.is_some() {
-            TreeNodeRecursion::Stop
+fn to_expr(ast: Ast, schema: &DFSchema) -> Result<Expr, DataFusionError> {
+    let options = ParserOptions::default()
+        .with_enable_ident_normalization(false)
+        .with_map_string_types_to_utf8view(false)
+        .with_collect_spans(true);
+    let planner = SqlToRel::new_with_options(Functions::all(), options);
+    let expr = planner.sql_to_expr(ast, schema, &mut PlannerContext::new())?;
+    let expr = expr.transform_up(|e| {
+        let is_now = matches!(&e, Expr::ScalarFunction(f) if f.func.name() == "now");
+        if is_now {
+            Ok(Transformed::yes(e.cast_to(&instant(), schema)?))
         } else {
-            TreeNodeRecursion::Continue
-        })
-    });
-    visited.map_err(|e| text.planning(&e))?;
-    refused.map_or(
-        Ok(()),
-        |message| Err(text.fault(Code::SqlFunction, message)),
-    )
+            Ok(Transformed::no(e))
+        }
+    })?;
+    compile::simplifier(schema, None).coerce(expr.data, schema)
 }
 
 /// Whether an expression holds an aggregate.
@@ -356,37 +289,8 @@ pub fn has_aggregate(expr: &Expr) -> bool {
         .unwrap_or(true)
 }
 
-/// Whether an expression depends on the epoch's time (semantics 37).
-pub fn reads_now(expr: &Expr) -> bool {
-    const CLOCKS: [&str; 3] = ["now", "current_date", "current_time"];
-    expr.exists(|e| Ok(matches!(e, Expr::ScalarFunction(f) if CLOCKS.contains(&f.func.name()))))
-        .unwrap_or(true)
-}
-
-fn simplifier(schema: &DFSchema, now: Option<Micros>) -> ExprSimplifier {
-    let now = now.and_then(|now| DateTime::<Utc>::from_timestamp_micros(now.0));
-    let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone()));
-    ExprSimplifier::new(context.with_query_execution_start_time(now).build())
-}
-
 fn df_schema(scope: &Scope) -> Result<DFSchema, DataFusionError> {
     DFSchema::try_from(scope.columns.clone())
-}
-
-/// Makes an expression executable; `now` is the epoch's time.
-pub fn compile(
-    expr: &Expr,
-    columns: &SchemaRef,
-    now: Micros,
-) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
-    let schema = DFSchema::try_from(columns.clone())?;
-    let simple = simplifier(&schema, Some(now)).simplify(expr.clone())?;
-    create_physical_expr(
-        &simple,
-        &schema,
-        &ExecutionProps::new(),
-        &PhysicalPlanningContext::default(),
-    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Places inside an SQL text: line and column to byte ranges.
 
-use datafusion_sql::sqlparser::tokenizer::Span;
+use sqlparser::tokenizer::Span;
 
 /// A text to point into.
 #[derive(Clone, Copy, Debug)]
