@@ -75,8 +75,6 @@ codes! {
     Together = "2015", "fields belong together";
     /// The value is outside of what the field takes.
     OutOfRange = "2016", "value out of range";
-    /// `mode: Update` needs `keys`, given or inherited from an aggregate.
-    KeysNeeded = "2017", "keys are needed";
     /// A field that has no meaning here.
     Misplaced = "2018", "field means nothing here";
     /// Tables, checkpoint and dead letters must not lie in one another.
@@ -87,6 +85,9 @@ codes! {
     Instant = "2021", "not an instant";
     /// The address cannot be used.
     Address = "2022", "not an address";
+    /// `secretKeyRef` names a Secret of the pipeline's own namespace (lower-case letters, digits, `-` and `.`) and a key in it
+    /// (letters, digits, `-`, `_` and `.`).
+    Secret = "2023", "not a key of a Secret";
     /// The SQL text cannot be parsed.
     SqlSyntax = "2101", "SQL cannot be parsed";
     /// The SQL text cannot be planned: types, functions or clauses do not fit.

@@ -19,8 +19,7 @@ pub(super) fn names<'a>(
     findings: &mut Findings,
 ) -> BTreeMap<&'a str, Node> {
     let mut nodes = BTreeMap::new();
-    let reserved = DEAD_LETTERS.to_owned();
-    let mut seen = BTreeSet::from([&reserved]);
+    let mut seen = BTreeSet::new();
     let sources = spec
         .sources
         .iter()
@@ -37,19 +36,37 @@ pub(super) fn names<'a>(
         .enumerate()
         .map(|(i, s)| ("sinks", i, &s.name, None));
     for (list, i, name, node) in sources.chain(steps).chain(sinks) {
-        findings.require(seen.insert(name), || {
-            let message = format!("`{name}` is the name of another source, step or sink, or reserved");
-            Violation::new(
-                Code::DuplicateName,
-                format!("spec.{list}[{i}].name"),
-                message,
-            )
-        });
+        let taken = match name.as_str() {
+            DEAD_LETTERS => Some("is the name of the dead letters' own sink"),
+            name if !seen.insert(name) => Some("is the name of another source, step or sink"),
+            _ => None,
+        };
+        if let Some(taken) = taken {
+            let path = format!("spec.{list}[{i}].name");
+            let message = format!("`{name}` {taken}");
+            findings.add(Violation::new(Code::DuplicateName, path, message));
+        }
         if let Some(node) = node {
             nodes.entry(name.as_str()).or_insert(node);
         }
     }
     nodes
+}
+
+fn unknown(
+    spec: &EventPipelineSpec,
+    nodes: &BTreeMap<&str, Node>,
+    path: String,
+    from: &str,
+) -> Violation {
+    let known: Vec<_> = nodes.keys().map(|name| format!("`{name}`")).collect();
+    let message = match spec.sinks.iter().any(|sink| sink.name == from) {
+        true => format!("`{from}` is a sink, and a sink cannot be read"),
+        false => format!("no source or step named `{from}`"),
+    };
+    Violation::new(Code::UnknownFrom, path, message)
+        .note(format!("there are: {}", known.join(", ")))
+        .did_you_mean(from, nodes.keys().copied())
 }
 
 /// The resolved references.
@@ -79,18 +96,7 @@ impl<'a> Graph<'a> {
             .map(|(i, s)| (format!("spec.sinks[{i}].from"), s.from.as_str()));
         for (path, from) in froms.chain(reads) {
             findings.require(nodes.contains_key(from), || {
-                let known = nodes
-                    .keys()
-                    .map(|name| format!("`{name}`"))
-                    .collect::<Vec<_>>()
-                    .join(", ");
-                Violation::new(
-                    Code::UnknownFrom,
-                    path,
-                    format!("no source or step named `{from}`"),
-                )
-                .note(format!("there are: {known}"))
-                .did_you_mean(from, nodes.keys().copied())
+                unknown(spec, nodes, path, from)
             });
         }
         let mut graph = Self {
@@ -109,20 +115,38 @@ impl<'a> Graph<'a> {
                 !matches!(self.nodes.get(self.spec.steps[i].from.as_str()), Some(Node::Step(up)) if left.contains(up))
             });
             if ready.is_empty() {
-                let names = waiting
-                    .iter()
-                    .map(|&i| format!("`{}`", self.spec.steps[i].name))
-                    .collect::<Vec<_>>();
-                let message = format!("{} read each other in a circle", names.join(", "));
-                findings.add(Violation::new(
-                    Code::Cycle,
-                    format!("spec.steps[{}].from", waiting[0]),
-                    message,
-                ));
+                self.circles(&waiting, findings);
+                self.order.extend(waiting);
                 return;
             }
             self.order.extend(ready);
             left = waiting;
+        }
+    }
+
+    /// One finding a circle; steps below one are not part of it.
+    fn circles(&self, waiting: &[usize], findings: &mut Findings) {
+        for &first in waiting {
+            let chain = self.above(&self.spec.steps[first].from);
+            let steps = chain.iter().filter_map(|node| match node {
+                Node::Step(i) => Some(*i),
+                Node::Source(_) => None,
+            });
+            let members: BTreeSet<usize> = steps.collect();
+            // Only a member comes to itself; the first of them speaks for all.
+            if members.first() != Some(&first) {
+                continue;
+            }
+            let names: Vec<_> = members
+                .iter()
+                .map(|&i| format!("`{}`", self.spec.steps[i].name))
+                .collect();
+            let message = match names.as_slice() {
+                [name] => format!("{name} reads itself"),
+                _ => format!("{} read each other in a circle", names.join(", ")),
+            };
+            let path = format!("spec.steps[{first}].from");
+            findings.add(Violation::new(Code::Cycle, path, message));
         }
     }
 

@@ -1,8 +1,13 @@
 //! Raw spec to [`Plan`]: every check that needs no SQL, all findings at once.
 
+mod address;
+mod bounds;
 mod data_type;
 mod graph;
+mod kafka;
 mod paths;
+mod pods;
+mod record;
 mod sink;
 mod source;
 mod step;
@@ -52,8 +57,9 @@ fn parse(spec: &EventPipelineSpec, findings: &mut Findings) -> Option<Plan> {
     let checkpoint = storage::checkpoint(&spec.checkpoint, findings);
     let s3 = storage::object_store(spec.object_store.as_ref(), findings);
     let dead_letter = storage::dead_letter(spec.dead_letter.as_ref(), findings);
-    source::objectives(&spec.objectives, findings);
-    source::workers(&spec.workers, findings);
+    pods::objectives(&spec.objectives, findings);
+    pods::workers(&spec.workers, findings);
+    bounds::hold(spec, findings);
     let routes = spec.dead_letter.is_some();
     let names = graph::names(spec, findings);
     let sources: Vec<_> = spec
@@ -63,10 +69,8 @@ fn parse(spec: &EventPipelineSpec, findings: &mut Findings) -> Option<Plan> {
         .map(|(i, s)| source::source(i, s, routes, findings))
         .collect();
     let graph = graph::Graph::new(spec, &names, findings);
-    let steps: Vec<_> = graph
-        .order
-        .iter()
-        .map(|&i| step::step(i, spec, &graph, findings))
+    let mut steps: Vec<_> = (0..spec.steps.len())
+        .map(|i| step::step(i, spec, &graph, routes, findings))
         .collect();
     let sinks: Vec<_> = spec
         .sinks
@@ -74,17 +78,19 @@ fn parse(spec: &EventPipelineSpec, findings: &mut Findings) -> Option<Plan> {
         .enumerate()
         .map(|(i, s)| sink::sink(i, s, &graph, findings))
         .collect();
-    let plan = Plan {
+    paths::apart(spec, findings);
+    Some(Plan {
         checkpoint: checkpoint?,
         s3: s3?,
         dead_letter: dead_letter?,
         sources: sources.into_iter().collect::<Option<_>>()?,
-        steps: steps.into_iter().collect::<Option<_>>()?,
+        steps: graph
+            .order
+            .iter()
+            .map(|&i| steps[i].take())
+            .collect::<Option<_>>()?,
         sinks: sinks.into_iter().collect::<Option<_>>()?,
-    };
-    step::late_rows_have_a_place(&plan, spec, findings);
-    paths::apart(&plan, findings);
-    Some(plan)
+    })
 }
 
 /// The name, or a finding.

@@ -1,18 +1,20 @@
 //! Tables, checkpoint and dead letters must not lie in one another: one's clean-up would take the other's files.
 
 use super::Findings;
-use crate::plan::{Code, Plan, SinkKind, StoragePath, Violation};
+use crate::pipeline::EventPipelineSpec;
+use crate::plan::{Code, StoragePath, Violation};
 
-pub(super) fn apart(plan: &Plan, findings: &mut Findings) {
-    let mut paths = vec![("spec.checkpoint.path".to_owned(), &plan.checkpoint.path)];
-    if let Some(dead_letter) = &plan.dead_letter {
-        paths.push(("spec.deadLetter.files.path".to_owned(), &dead_letter.path));
-    }
-    for (i, sink) in plan.sinks.iter().enumerate() {
-        if let SinkKind::Delta(delta) = &sink.kind {
-            paths.push((format!("spec.sinks[{i}].delta.path"), &delta.path));
-        }
-    }
+pub(super) fn apart(spec: &EventPipelineSpec, findings: &mut Findings) {
+    let dead_letters = spec.dead_letter.iter().flat_map(|d| &d.files);
+    let tables = spec.sinks.iter().enumerate();
+    let tables = tables.filter_map(|(i, sink)| Some((i, sink.delta.as_ref()?)));
+    let given = std::iter::once(("spec.checkpoint.path".to_owned(), &spec.checkpoint.path))
+        .chain(dead_letters.map(|f| ("spec.deadLetter.files.path".to_owned(), &f.path)))
+        .chain(tables.map(|(i, delta)| (format!("spec.sinks[{i}].delta.path"), &delta.path)));
+    // A text that is no path has its own finding.
+    let paths: Vec<(String, StoragePath)> = given
+        .filter_map(|(field, text)| Some((field, text.parse().ok()?)))
+        .collect();
     for (i, (field, path)) in paths.iter().enumerate() {
         for (other_field, other) in &paths[..i] {
             findings.require(!overlap(path, other), || {

@@ -18,16 +18,14 @@ pub(super) fn sink(
         ("delta", raw.delta.is_some()),
         ("stdout", raw.stdout.is_some()),
     ];
-    let kind = if exactly_one(&path, &kinds, findings) {
-        match &raw.delta {
-            Some(raw_delta) => {
-                delta(raw_delta, raw.mode, &format!("{path}.delta"), findings).map(SinkKind::Delta)
-            }
-            None => Some(SinkKind::Stdout),
+    let one = exactly_one(&path, &kinds, findings);
+    let kind = match &raw.delta {
+        Some(raw_delta) => {
+            delta(raw_delta, raw.mode, &format!("{path}.delta"), findings).map(SinkKind::Delta)
         }
-    } else {
-        None
+        None => Some(SinkKind::Stdout),
     };
+    let kind = kind.filter(|_| one);
     let keys = keys(raw, &path, graph, findings);
     Some(SinkPlan {
         name: name?,
@@ -83,6 +81,8 @@ fn keys(raw: &Sink, path: &str, graph: &Graph<'_>, findings: &mut Findings) -> O
             );
             None
         }
+        // What stands above is unknown, which has its own finding.
+        Mode::Update if graph.root(&raw.from).is_none() => None,
         Mode::Update if inherited.is_none() => {
             let message = "`mode: Update` below anything but an `aggregate` is not built yet";
             findings.add(Violation::new(

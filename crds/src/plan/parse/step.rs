@@ -4,9 +4,7 @@ use super::graph::{Graph, Node};
 use super::text::{instant, positive};
 use super::{Findings, exactly_one, node_name};
 use crate::pipeline::EventPipelineSpec;
-use crate::plan::{
-    AggregatePlan, Code, Late, NodeName, Plan, StepKind, StepPlan, Violation, WindowPlan,
-};
+use crate::plan::{AggregatePlan, Code, Late, NodeName, StepKind, StepPlan, Violation, WindowPlan};
 use crate::step::{Aggregate, Query};
 use crate::window::Window;
 
@@ -14,6 +12,7 @@ pub(super) fn step(
     index: usize,
     spec: &EventPipelineSpec,
     graph: &Graph<'_>,
+    routes: bool,
     findings: &mut Findings,
 ) -> Option<StepPlan> {
     let raw = &spec.steps[index];
@@ -23,19 +22,16 @@ pub(super) fn step(
         ("query", raw.query.is_some()),
         ("aggregate", raw.aggregate.is_some()),
     ];
-    let kind = if exactly_one(&path, &kinds, findings) {
-        match (&raw.query, &raw.aggregate) {
-            (Some(raw), _) => query(raw, &format!("{path}.query"), findings),
-            (_, Some(aggregate)) => {
-                stands_above_rows(&raw.from, &path, graph, findings);
-                self::aggregate(aggregate, &format!("{path}.aggregate"), findings)
-                    .map(StepKind::Aggregate)
-            }
-            _ => None,
-        }
-    } else {
-        None
-    };
+    let one = exactly_one(&path, &kinds, findings);
+    let query = raw.query.as_ref();
+    let query = query.and_then(|raw| self::query(raw, &format!("{path}.query"), findings));
+    let aggregate = raw.aggregate.as_ref().and_then(|raw| {
+        stands_above_rows(index, &path, graph, findings);
+        let path = format!("{path}.aggregate");
+        late_rows_have_a_place(raw, routes, &path, findings);
+        aggregate(raw, &path, findings).map(StepKind::Aggregate)
+    });
+    let kind = query.or(aggregate).filter(|_| one);
     Some(StepPlan {
         name: name?,
         from: NodeName::new(&raw.from)?,
@@ -94,8 +90,12 @@ fn window(raw: &Window, path: &str, findings: &mut Findings) -> Option<WindowPla
 }
 
 /// An aggregate needs a watermark above it, and no other aggregate.
-fn stands_above_rows(from: &str, path: &str, graph: &Graph<'_>, findings: &mut Findings) {
-    for node in graph.above(from) {
+fn stands_above_rows(index: usize, path: &str, graph: &Graph<'_>, findings: &mut Findings) {
+    let above = graph.above(&graph.spec().steps[index].from);
+    if above.contains(&Node::Step(index)) {
+        return; // A circle has its own finding.
+    }
+    for node in above {
         match node {
             Node::Step(i) if graph.spec().steps[i].aggregate.is_some() => {
                 let message = format!(
@@ -129,19 +129,9 @@ fn stands_above_rows(from: &str, path: &str, graph: &Graph<'_>, findings: &mut F
 }
 
 /// `late: DeadLetter` needs a place to route to.
-pub(super) fn late_rows_have_a_place(
-    plan: &Plan,
-    spec: &EventPipelineSpec,
-    findings: &mut Findings,
-) {
-    for (i, step) in spec.steps.iter().enumerate() {
-        let routes = step
-            .aggregate
-            .as_ref()
-            .is_some_and(|a| a.late == Late::DeadLetter);
-        findings.require(!routes || plan.dead_letter.is_some(), || {
-            let message = "`late: DeadLetter` keeps late rows with the dead letters, and `deadLetter` is not given";
-            Violation::new(Code::DeadLetterNeeded, format!("spec.steps[{i}].aggregate.late"), message)
-        });
-    }
+fn late_rows_have_a_place(raw: &Aggregate, routes: bool, path: &str, findings: &mut Findings) {
+    findings.require(raw.late != Late::DeadLetter || routes, || {
+        let message = "`late: DeadLetter` keeps late rows with the dead letters, and `deadLetter` is not given";
+        Violation::new(Code::DeadLetterNeeded, format!("{path}.late"), message)
+    });
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::address::{endpoint, secret};
 use super::text::{positive, quantity, storage_path};
 use super::{Findings, exactly_one};
 use crate::plan::{CheckpointPlan, Code, DeadLetterPlan, S3Plan, Violation};
+use crate::secret::SecretValue;
 use crate::storage::{Checkpoint, DeadLetter, ObjectStore, S3};
 
 pub(super) fn checkpoint(raw: &Checkpoint, findings: &mut Findings) -> Option<CheckpointPlan> {
@@ -57,43 +59,44 @@ pub(super) fn object_store(
     if !exactly_one("spec.objectStore", &[("s3", store.s3.is_some())], findings) {
         return None;
     }
-    store.s3.as_ref().map(|raw| s3(raw, findings).map(Some))?
+    store.s3.as_ref().map(|raw| Some(s3(raw, findings)))
 }
 
-fn s3(raw: &S3, findings: &mut Findings) -> Option<S3Plan> {
+fn s3(raw: &S3, findings: &mut Findings) -> S3Plan {
     const PATH: &str = "spec.objectStore.s3";
-    let keys = match (&raw.access_key_id, &raw.secret_access_key) {
-        (Some(id), Some(key)) => Some((id.secret_key_ref.clone(), key.secret_key_ref.clone())),
-        (None, None) => None,
-        _ => {
-            let message =
-                "`accessKeyId` and `secretAccessKey` must be given together or not at all";
-            findings.add(Violation::new(Code::Together, PATH, message));
-            return None;
-        }
+    let mut read = |field: &str, raw: &Option<SecretValue>| {
+        let raw = raw.as_ref()?;
+        Some(secret(raw, &format!("{PATH}.{field}"), findings))
     };
-    if let Some(endpoint) = &raw.endpoint {
-        let (http, https) = (
-            endpoint.starts_with("http://"),
-            endpoint.starts_with("https://"),
-        );
-        findings.require(http || https, || {
-            let message = format!("`{endpoint}` must begin with https:// or http://");
-            Violation::new(Code::Address, format!("{PATH}.endpoint"), message)
-        });
-        findings.require(!http || raw.allow_http, || {
-            let message = "an http:// endpoint sends credentials and data unencrypted";
-            Violation::new(Code::Together, format!("{PATH}.endpoint"), message)
-                .help("use https://, or set `allowHttp: true`")
-        });
+    let ca = read("ca", &raw.ca);
+    let id = read("accessKeyId", &raw.access_key_id);
+    let key = read("secretAccessKey", &raw.secret_access_key);
+    findings.require(id.is_some() == key.is_some(), || {
+        let message = "`accessKeyId` and `secretAccessKey` must be given together or not at all";
+        Violation::new(Code::Together, PATH, message)
+    });
+    let address = raw.endpoint.as_deref();
+    if let Some(address) = address {
+        endpoint(address, &format!("{PATH}.endpoint"), findings);
     }
-    Some(S3Plan {
+    let http = address.is_some_and(|address| address.starts_with("http://"));
+    findings.require(!http || raw.allow_http, || {
+        let message = "an http:// endpoint sends data unencrypted";
+        Violation::new(Code::Together, format!("{PATH}.endpoint"), message)
+            .help("use https://, or set `allowHttp: true`")
+    });
+    findings.require(!http || ca.is_none(), || {
+        let message = "an http:// endpoint shows no certificate that `ca` could have signed";
+        Violation::new(Code::Misplaced, format!("{PATH}.ca"), message)
+            .help("use https://, or take `ca` out")
+    });
+    S3Plan {
         region: raw.region.clone().unwrap_or_else(|| "us-east-1".into()),
         endpoint: raw.endpoint.clone(),
         allow_http: raw.allow_http,
-        ca: raw.ca.as_ref().map(|ca| ca.secret_key_ref.clone()),
-        keys,
-    })
+        ca,
+        keys: id.zip(key),
+    }
 }
 
 /// Outer `None`: a finding. Inner `None`: the first bad record stops the pipeline.

@@ -73,46 +73,67 @@ impl FromStr for StoragePath {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = |why: &str| format!("`{text}` {why}");
-        let clean = |rest: &str| {
-            !rest
-                .split('/')
-                .any(|part| part.is_empty() || part == "." || part == "..")
-        };
-        if let Some(rest) = text.strip_prefix("s3://") {
-            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            let prefix = prefix.trim_end_matches('/');
-            let named = bucket.len() >= 3
-                && bucket.bytes().all(|b| {
-                    b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.')
-                });
-            if !named {
-                return Err(wrong("must name a bucket: s3://bucket/prefix"));
-            }
-            if !prefix.is_empty() && !clean(prefix) {
-                return Err(wrong("must have no empty, `.` or `..` part"));
-            }
-            return Ok(Self::S3 {
-                bucket: bucket.to_owned(),
-                prefix: prefix.to_owned(),
-            });
-        }
-        if let Some(path) = text.strip_prefix("file://") {
-            let path = path.trim_end_matches('/');
-            let ok = path.strip_prefix('/').is_some_and(clean);
-            return if ok {
-                Ok(Self::Local(path.to_owned()))
-            } else {
-                Err(wrong("must be file:///absolute/path"))
-            };
-        }
-        Err(match text.split_once("://") {
-            Some((scheme, _)) => wrong(&format!(
+        let read = match text.split_once("://") {
+            Some(("s3", rest)) => in_bucket(rest),
+            Some(("file", path)) => on_disk(path),
+            Some((scheme, _)) => Err(format!(
                 "has the scheme `{scheme}`, which is not proven yet; use s3:// or file://"
             )),
-            None => wrong("must be s3://bucket/prefix or file:///absolute/path"),
-        })
+            None => Err("must be s3://bucket/prefix or file:///absolute/path".into()),
+        };
+        read.map_err(|why| format!("`{text}` {why}"))
     }
+}
+
+fn in_bucket(rest: &str) -> Result<StoragePath, String> {
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let prefix = prefix.trim_end_matches('/');
+    let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let named = (3..=63).contains(&bucket.len())
+        && edge(bucket.bytes().next())
+        && edge(bucket.bytes().last())
+        && !bucket.contains("..")
+        && bucket
+            .bytes()
+            .all(|b| edge(Some(b)) || matches!(b, b'-' | b'.'));
+    if !named {
+        return Err("must name a bucket: s3://bucket/prefix".into());
+    }
+    if !prefix.is_empty() && !is_clean(prefix) {
+        return Err("must have no empty, `.` or `..` part".into());
+    }
+    // What has a meaning in URLs would name one place to the table's log and another to us.
+    if let Some(mark) = prefix.chars().find(|c| !is_plain(*c)) {
+        return Err(format!(
+            "must not hold `{}`: letters, digits and `-_.=+@,:!()` are fine",
+            mark.escape_default()
+        ));
+    }
+    Ok(StoragePath::S3 {
+        bucket: bucket.to_owned(),
+        prefix: prefix.to_owned(),
+    })
+}
+
+fn on_disk(path: &str) -> Result<StoragePath, String> {
+    let path = path.trim_end_matches('/');
+    if !path.strip_prefix('/').is_some_and(is_clean) {
+        return Err("must be file:///absolute/path".into());
+    }
+    if path.contains(char::is_control) {
+        return Err("must not hold control characters".into());
+    }
+    Ok(StoragePath::Local(path.to_owned()))
+}
+
+fn is_clean(path: &str) -> bool {
+    !path
+        .split('/')
+        .any(|part| part.is_empty() || part == "." || part == "..")
+}
+
+fn is_plain(mark: char) -> bool {
+    mark.is_ascii_alphanumeric() || "-_.=+@,:!()/".contains(mark)
 }
 
 pub(super) fn duration(text: &str, path: &str, findings: &mut Findings) -> Option<Duration> {

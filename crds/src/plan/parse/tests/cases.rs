@@ -1,0 +1,441 @@
+//! What is refused, field by field; and laws over all of it.
+
+use super::*;
+use crate::plan::Code::*;
+
+fn values() -> Vec<Case> {
+    vec![
+        at("/checkpoint/path", json!("gs://lake/x"), StoragePath),
+        at("/checkpoint/interval", json!("soon"), Duration),
+        at("/checkpoint/interval", json!("0s"), OutOfRange),
+        at("/checkpoint/interval", json!("2h"), OutOfRange),
+        at("/checkpoint/maxBytesPerEpoch", json!("64Mb"), Quantity),
+        at("/checkpoint/maxBytesPerEpoch", json!("0"), OutOfRange),
+        at("/checkpoint/maxRecordsPerEpoch", json!(0), OutOfRange),
+        of(
+            "/objectives",
+            json!({"freshness": "now"}),
+            Duration,
+            "objectives.freshness",
+        ),
+        of(
+            "/objectives",
+            json!({"maxDeadLetterPercent": 101}),
+            OutOfRange,
+            "objectives.maxDeadLetterPercent",
+        ),
+        of(
+            "/workers",
+            json!({"resources": {"limits": {"memory": "1.5Gi"}}}),
+            Quantity,
+            "workers.resources.limits.memory",
+        ),
+        of(
+            "/workers",
+            json!({"resources": {"requests": {"cpu": "."}}}),
+            Quantity,
+            "workers.resources.requests.cpu",
+        ),
+        of(
+            "/workers",
+            json!({"resources": {"requests": {"cpu": "1.5"}, "limits": {"cpu": "1499m"}}}),
+            OutOfRange,
+            "workers.resources.requests.cpu",
+        ),
+        of(
+            "/workers",
+            json!({"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "1G"}}}),
+            OutOfRange,
+            "workers.resources.requests.memory",
+        ),
+        at("/sources/0/kafka/bootstrapServers", json!("kafka"), Address),
+        at(
+            "/sources/0/kafka/bootstrapServers",
+            json!("kafka://a:9092"),
+            Address,
+        ),
+        at(
+            "/sources/0/kafka/bootstrapServers",
+            json!("a:9092,b:0"),
+            Address,
+        ),
+        at("/sources/0/kafka/topic", json!(".."), Address),
+        of(
+            "/sources/0/kafka/startFrom",
+            json!("Time"),
+            Together,
+            "sources[0].kafka.startTime",
+        ),
+        of(
+            "/sources/0/kafka/startFrom",
+            json!("Offsets"),
+            Together,
+            "sources[0].kafka.startOffsets",
+        ),
+        at(
+            "/sources/0/kafka/startTime",
+            json!("2026-01-01T00:00:00Z"),
+            Together,
+        ),
+        of(
+            "/sources/0/kafka/sasl",
+            json!({"mechanism": "PLAIN", "username": "", "password": secret("a", "b")}),
+            OutOfRange,
+            "sources[0].kafka.sasl.username",
+        ),
+        of(
+            "/sources/0/kafka/sasl",
+            json!({"mechanism": "PLAIN", "username": "u", "password": secret("../a", "b")}),
+            Secret,
+            "sources[0].kafka.sasl.password.secretKeyRef.name",
+        ),
+        of(
+            "/sources/0/kafka/tls",
+            json!({"ca": secret("a", "../b")}),
+            Secret,
+            "sources[0].kafka.tls.ca.secretKeyRef.key",
+        ),
+        at(
+            "/sources/0/kafka/tls",
+            json!({"cert": secret("a", "b")}),
+            Together,
+        ),
+        at("/sources/0/schema/fields/0/type", json!("strng"), DataType),
+        of(
+            "/sources/0/schema/fields/0/name",
+            json!("region"),
+            DuplicateField,
+            "sources[0].schema.fields[1].name",
+        ),
+        at("/sources/0/schema/fields/0/name", json!("_meta"), Name),
+        at(
+            "/sources/0/schema/fields/0/unit",
+            json!("ms"),
+            TimestampOption,
+        ),
+        at(
+            "/sources/0/schema/fields/0/zone",
+            json!("UTC"),
+            TimestampOption,
+        ),
+        at(
+            "/sources/0/schema/fields/3/zone",
+            json!("Mars/Base"),
+            OutOfRange,
+        ),
+        at(
+            "/sources/0/schema/fields/3/zone",
+            json!("+99:99"),
+            OutOfRange,
+        ),
+        at(
+            "/sources/0/schema/maxRecordBytes",
+            json!("65Mi"),
+            OutOfRange,
+        ),
+        at("/sources/0/watermark/delay", json!("10 min"), Duration),
+        at("/sources/0/watermark/idleTimeout", json!("0s"), OutOfRange),
+        at("/sources/0/watermark/column", json!("att"), WatermarkColumn),
+        at(
+            "/sources/0/watermark/column",
+            json!("region"),
+            WatermarkColumn,
+        ),
+        of(
+            "/sources/0/schema/fields/3/optional",
+            json!(true),
+            WatermarkColumn,
+            "sources[0].watermark.column",
+        ),
+        of(
+            "/sources/0/generator",
+            json!({"template": "orders"}),
+            ExactlyOne,
+            "sources[0]",
+        ),
+        at("/sinks/0/name", json!("Bronze"), Name),
+    ]
+}
+
+fn graph() -> Vec<Case> {
+    vec![
+        at("/objectStore", json!({}), ExactlyOne),
+        of(
+            "/objectStore",
+            s3("https://"),
+            Address,
+            "objectStore.s3.endpoint",
+        ),
+        of(
+            "/objectStore",
+            s3("https://a/b?c"),
+            Address,
+            "objectStore.s3.endpoint",
+        ),
+        of(
+            "/objectStore",
+            s3("minio:9000"),
+            Address,
+            "objectStore.s3.endpoint",
+        ),
+        of(
+            "/objectStore",
+            s3("http://minio:9000"),
+            Together,
+            "objectStore.s3.endpoint",
+        ),
+        of(
+            "/objectStore",
+            json!({"s3": {"accessKeyId": secret("a", "b")}}),
+            Together,
+            "objectStore.s3",
+        ),
+        of(
+            "/objectStore",
+            json!({"s3": {"endpoint": "http://a", "allowHttp": true, "ca": secret("a", "b")}}),
+            Misplaced,
+            "objectStore.s3.ca",
+        ),
+        at("/deadLetter", json!({}), ExactlyOne),
+        at(
+            "/deadLetter/files/path",
+            json!("s3://lake/a?b"),
+            StoragePath,
+        ),
+        at(
+            "/steps/0/aggregate/window/tumbling/size",
+            json!("0s"),
+            OutOfRange,
+        ),
+        at(
+            "/steps/0/aggregate/window/tumbling/origin",
+            json!("today"),
+            Instant,
+        ),
+        at("/steps/0/aggregate/window", json!({}), ExactlyOne),
+        of(
+            "/steps/0/aggregate/groupBy",
+            json!(["region", "region"]),
+            DuplicateColumn,
+            "steps[0].aggregate.groupBy[1]",
+        ),
+        at("/steps/0/aggregate/groupBy/0", json!(""), OutOfRange),
+        at("/steps/0/aggregate/measures", json!(" "), OutOfRange),
+        at("/steps/1/query", json!({}), ExactlyOne),
+        of(
+            "/steps/0/query",
+            json!({"where": "true"}),
+            ExactlyOne,
+            "steps[0]",
+        ),
+        at("/steps/1/from", json!("order"), UnknownFrom),
+        at("/sinks/0/from", json!("order"), UnknownFrom),
+        at("/sinks/0/name", json!("orders"), DuplicateName),
+        at("/sinks/0/name", json!("dead-letters"), DuplicateName),
+        at("/sinks/0/keys", json!(["order_id"]), NotBuilt),
+        of("/sinks/0/stdout", json!({}), ExactlyOne, "sinks[0]"),
+        of(
+            "/sinks/0/delta/partitionBy",
+            json!(["region", "region"]),
+            DuplicateColumn,
+            "sinks[0].delta.partitionBy[1]",
+        ),
+        at("/sinks/1/delta/partitionBy", json!(["region"]), NotBuilt),
+        at("/sinks/1/keys", json!(["region"]), KeysChanged),
+        at(
+            "/sinks/1/delta/path",
+            json!("s3://lake/bronze/gold"),
+            PathOverlap,
+        ),
+        at("/sinks", json!([]), OutOfRange),
+    ]
+}
+
+fn secret(name: &str, key: &str) -> Value {
+    json!({"secretKeyRef": {"name": name, "key": key}})
+}
+
+fn s3(endpoint: &str) -> Value {
+    json!({"s3": {"endpoint": endpoint}})
+}
+
+#[test]
+fn what_does_not_fit_is_found_at_its_field_and_nothing_else_is() {
+    values().iter().chain(&graph()).for_each(check);
+}
+
+#[test]
+fn what_must_go_with_something_else_is_found_without_it() {
+    let without = |taken: &str, pointer: &str, value: Value, code: Code, path: &str| {
+        let mut spec = orders();
+        edit(&mut spec, taken, Value::Null);
+        edit(&mut spec, pointer, value);
+        assert_eq!(found(spec), [(code, path.to_owned())]);
+    };
+    let dead_letters = [
+        (
+            "/steps/0/aggregate/late",
+            "DeadLetter",
+            "spec.steps[0].aggregate.late",
+        ),
+        (
+            "/sources/0/kafka/onDataLoss",
+            "RecordGap",
+            "spec.sources[0].kafka.onDataLoss",
+        ),
+        (
+            "/sources/0/schema/unknownFields",
+            "DeadLetter",
+            "spec.sources[0].schema.unknownFields",
+        ),
+    ];
+    for (pointer, value, path) in dead_letters {
+        without("/deadLetter", pointer, json!(value), DeadLetterNeeded, path);
+    }
+    check(&of(
+        "/sources/0/watermark",
+        json!(null),
+        WatermarkNeeded,
+        "steps[0].aggregate.window",
+    ));
+    let partitions = "/sinks/0/delta/partitionBy";
+    let mode = json!("Update");
+    without(
+        partitions,
+        "/sinks/0/mode",
+        mode,
+        NotBuilt,
+        "spec.sinks[0].mode",
+    );
+    let generator = json!({"template": "orders", "seed": -1});
+    without(
+        "/sources/0/kafka",
+        "/sources/0/generator",
+        generator,
+        OutOfRange,
+        "spec.sources[0].generator.seed",
+    );
+}
+
+/// One of them is right beside the other, or means another thing.
+fn go_together(a: &str, b: &str) -> bool {
+    let pairs = [
+        ["/sources/0/kafka/startFrom", "/sources/0/kafka/startTime"],
+        [
+            "/sources/0/schema/fields/0/type",
+            "/sources/0/schema/fields/0/unit",
+        ],
+        [
+            "/sources/0/schema/fields/0/type",
+            "/sources/0/schema/fields/0/zone",
+        ],
+    ];
+    pairs
+        .iter()
+        .any(|pair| pair.contains(&a) && pair.contains(&b))
+}
+
+/// Two mistakes are both told, whichever they are: nobody should have to mend one to hear of the other.
+#[test]
+fn no_finding_hides_another() {
+    let cases: Vec<_> = values().into_iter().chain(graph()).collect();
+    // Below an unknown or duplicate name nothing is known.
+    let breaks_the_chain =
+        |case: &Case| case.pointer.ends_with("/from") || case.path.ends_with("].name");
+    let cases: Vec<_> = cases
+        .iter()
+        .filter(|case| !breaks_the_chain(case))
+        .collect();
+    for (i, a) in cases.iter().enumerate() {
+        for b in &cases[..i] {
+            let nested = a.pointer.starts_with(b.pointer) || b.pointer.starts_with(a.pointer);
+            if nested || go_together(a.pointer, b.pointer) {
+                continue;
+            }
+            let mut spec = orders();
+            edit(&mut spec, a.pointer, a.value.clone());
+            if spec
+                .pointer(b.pointer.rsplit_once('/').unwrap().0)
+                .is_none()
+            {
+                continue;
+            }
+            edit(&mut spec, b.pointer, b.value.clone());
+            let found = found(spec);
+            for case in [a, b] {
+                let told = (case.code, case.path.clone());
+                assert!(
+                    found.contains(&told),
+                    "{} and {}: {found:?}",
+                    a.pointer,
+                    b.pointer
+                );
+            }
+        }
+    }
+}
+
+/// Every value of the manifest replaced by odd ones: parsing ends, and a refusal says why.
+#[test]
+fn a_refusal_always_says_why() {
+    let odd = [
+        json!(""),
+        json!("x"),
+        json!("é/☃"),
+        json!("s3://a"),
+        json!("s3:///"),
+        json!("0"),
+        json!("99999h99999h"),
+        json!(-1),
+        json!(0),
+        json!(i64::MAX),
+        json!(true),
+        json!([]),
+        json!({}),
+        json!(null),
+        json!([""]),
+        json!("+é:é"),
+    ];
+    let (mut refused, mut spec) = (0, orders());
+    edit(&mut spec, "/objectStore", s3("https://a:1"));
+    edit(
+        &mut spec,
+        "/sources/1",
+        json!({"name": "more", "generator": {"template": "orders", "rate": 1, "seed": 1, "limit": 1},
+        "schema": {"fields": [{"name": "at", "type": "timestamp", "zone": "+01:00", "unit": "ms"}], "maxRecordBytes": "1Ki"}}),
+    );
+    assert!(parse(spec.clone()).is_ok());
+    for pointer in pointers(&spec, "") {
+        for value in &odd {
+            let mut spec = spec.clone();
+            edit(&mut spec, &pointer, value.clone());
+            let Ok(spec) = serde_json::from_value(spec) else {
+                continue;
+            };
+            if let Err(found) = Plan::parse(&spec) {
+                assert!(!found.is_empty(), "{pointer} = {value}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 200, "{refused}");
+}
+
+fn pointers(value: &Value, at: &str) -> Vec<String> {
+    let inner: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(k, v)| (format!("{at}/{k}"), v))
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(i, v)| (format!("{at}/{i}"), v))
+            .collect(),
+        _ => Vec::new(),
+    };
+    inner
+        .into_iter()
+        .flat_map(|(at, value)| [vec![at.clone()], pointers(value, &at)].concat())
+        .collect()
+}
