@@ -1,0 +1,205 @@
+//! Wiring: a checked plan and the places it names become sources, a dataflow and sinks.
+
+use std::collections::BTreeMap;
+use std::io::stdout;
+use std::time::Duration;
+
+use evp_api::plan::{Mode, NodeName, SinkKind, SinkPlan, SourceKind, SourcePlan, StoragePath};
+use evp_core::check::CheckedPlan;
+use evp_core::protocol::head::{Body, SinkEntry, SinkIdentity};
+
+use crate::clock::SharedClock;
+use crate::generate::Planting;
+use crate::secrets::Secrets;
+use crate::settings::MemoryBudget;
+use crate::sink::delta::{DeltaAppend, DeltaSettings, DeltaUpsert, Outbox, Target};
+use crate::sink::files::{DeadLetterSettings, DeadLetterSink};
+use crate::sink::stdout::StdoutSink;
+use crate::sink::{Sink, SinkError};
+use crate::source::Source;
+use crate::source::generator::GeneratorSource;
+use crate::source::kafka::{self, KafkaSource};
+use crate::store::{Location, Storage, StoreError};
+
+/// The dead letters' own sink; no node of a manifest has this name.
+pub const DEAD_LETTERS: &str = evp_api::plan::DEAD_LETTERS;
+
+pub use crate::checkpointer::Sinks;
+
+/// What a job is made of beside its plan.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where storage paths lead.
+    pub storage: Storage,
+    /// Credentials.
+    pub secrets: Secrets,
+    /// Time.
+    pub clock: SharedClock,
+    /// How memory is divided.
+    pub budget: MemoryBudget,
+    /// For generators: what they make.
+    pub sample: Sample,
+}
+
+/// What generators make beside their manifest's words.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sample {
+    /// Bad, late, repeated and disordered events, by rate.
+    pub planting: Planting,
+    /// How long before the first start the first event lies.
+    pub backlog: Duration,
+}
+
+/// Opens a source. It connects when it is first used. `kafka_sources` share the fetch queue's bytes.
+pub fn source(plan: &SourcePlan, parts: &Parts, kafka_sources: usize) -> Box<dyn Source> {
+    match &plan.kind {
+        SourceKind::Kafka(kafka) => Box::new(KafkaSource::new(kafka::Parts {
+            plan: kafka.clone(),
+            secrets: parts.secrets.clone(),
+            clock: parts.clock.clone(),
+            queue_bytes: parts.budget.fetch_queue / kafka_sources.max(1),
+        })),
+        SourceKind::Generator(generator) => Box::new(GeneratorSource::new(
+            generator.clone(),
+            parts.clock.clone(),
+            parts.sample.planting,
+            parts.sample.backlog,
+        )),
+    }
+}
+
+/// The target of each sink as text: it changes when the sink is re-pointed.
+pub fn targets(checked: &CheckedPlan) -> BTreeMap<NodeName, String> {
+    let target = |sink: &SinkPlan| match &sink.kind {
+        SinkKind::Delta(delta) => delta.path.to_string(),
+        SinkKind::Stdout => "stdout".to_owned(),
+    };
+    let sinks = checked
+        .plan
+        .sinks
+        .iter()
+        .map(|sink| (sink.name.clone(), target(sink)));
+    let letters = checked
+        .plan
+        .dead_letter
+        .iter()
+        .filter_map(|letters| Some((NodeName::new(DEAD_LETTERS)?, letters.path.to_string())));
+    sinks.chain(letters).collect()
+}
+
+/// Opens the sinks of a plan under the identities that a body gives them.
+pub struct SinkOpener<'a> {
+    /// The plan.
+    pub checked: &'a CheckedPlan,
+    /// Places and time.
+    pub parts: &'a Parts,
+    /// The checkpoint's own place: outboxes lie below it.
+    pub checkpoint: &'a Location,
+    /// Identities and incarnation.
+    pub body: &'a Body,
+    /// A nonce of this run: names of files are unique by it.
+    pub nonce: &'a str,
+}
+
+/// A sink that could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its place cannot be had.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its target does not fit, or cannot be reached.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+}
+
+impl SinkOpener<'_> {
+    /// All of them.
+    pub async fn open(&self) -> Result<Sinks, OpenError> {
+        let mut sinks = Sinks::new();
+        for (name, entry) in &self.body.sinks {
+            let planned = self
+                .checked
+                .plan
+                .sinks
+                .iter()
+                .find(|sink| &sink.name == name);
+            let sink = match planned {
+                Some(plan) => self.sink(plan, entry).await?,
+                None => match self.dead_letters(&entry.identity)? {
+                    Some(sink) => sink,
+                    None => continue,
+                },
+            };
+            sinks.insert(name.clone(), sink);
+        }
+        Ok(sinks)
+    }
+
+    async fn sink(&self, plan: &SinkPlan, entry: &SinkEntry) -> Result<Box<dyn Sink>, OpenError> {
+        let SinkKind::Delta(delta) = &plan.kind else {
+            return Ok(Box::new(StdoutSink::new(stdout())));
+        };
+        let settings = DeltaSettings {
+            identity: entry.identity.clone(),
+            target: target(&self.parts.storage.open(&delta.path)?),
+            rows: self.checked.sinks[&plan.name].clone(),
+            partition_by: delta.partition_by.clone(),
+            nonce: self.nonce.to_owned(),
+            clock: self.parts.clock.clone(),
+        };
+        Ok(match plan.mode {
+            Mode::Append => Box::new(DeltaAppend::open(settings).await?),
+            Mode::Update => {
+                let outbox = Outbox {
+                    store: self.checkpoint.root.clone(),
+                    checkpoint: self.checkpoint.prefix.clone(),
+                    lane: self.body.lane.clone(),
+                };
+                Box::new(DeltaUpsert::open(settings, plan.keys.clone(), outbox).await?)
+            }
+        })
+    }
+
+    fn dead_letters(&self, identity: &SinkIdentity) -> Result<Option<Box<dyn Sink>>, OpenError> {
+        let Some(plan) = &self.checked.plan.dead_letter else {
+            return Ok(None);
+        };
+        Ok(Some(Box::new(DeadLetterSink::new(DeadLetterSettings {
+            identity: identity.clone(),
+            incarnation: self.body.incarnation.clone(),
+            lane: self.body.lane.clone(),
+            target: target(&self.parts.storage.open(&plan.path)?),
+            format: plan.format,
+            nonce: self.nonce.to_owned(),
+        }))))
+    }
+}
+
+/// A place as sinks use it.
+pub fn target(location: &Location) -> Target {
+    Target {
+        store: location.root.clone(),
+        prefix: location.prefix.clone(),
+        url: location.url.clone(),
+    }
+}
+
+/// Every place that a plan writes, by the field that names it.
+pub fn places(checked: &CheckedPlan) -> Vec<(String, StoragePath)> {
+    let plan = &checked.plan;
+    let mut places = vec![(
+        "spec.checkpoint.path".to_owned(),
+        plan.checkpoint.path.clone(),
+    )];
+    places.extend(
+        plan.dead_letter
+            .iter()
+            .map(|d| ("spec.deadLetter.files.path".to_owned(), d.path.clone())),
+    );
+    let tables = plan.sinks.iter().filter_map(|sink| match &sink.kind {
+        SinkKind::Delta(delta) => Some((format!("sink {}", sink.name), delta.path.clone())),
+        SinkKind::Stdout => None,
+    });
+    places.extend(tables);
+    places
+}

@@ -1,0 +1,352 @@
+//! What the worker tells the world: builds the [`Progress`] that `/progress`, `/metrics` and the terminal show.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use evp_api::plan::{NodeName, SinkKind};
+use evp_api::progress::{
+    Halt, LedgerProgress, Progress, Recent, SinkProgress, SourceProgress, StepProgress,
+};
+use evp_core::check::CheckedPlan;
+use evp_core::dataflow::StateFacts;
+use evp_core::dead_letter::RejectCode;
+use evp_core::ledger::Ledger;
+use evp_core::position::{Micros, Positions, SplitId, Term};
+use evp_core::protocol::head::Body;
+use tokio::sync::watch;
+
+use crate::activity::Activity;
+use crate::checkpointer::{Logged, Report, Waiting};
+use crate::clock::SharedClock;
+
+/// Time over which the rate is taken.
+const RATE_WINDOW: Duration = Duration::from_secs(60);
+
+/// Time over which dead letters count for `Clean`.
+const RECENT_WINDOW: Duration = Duration::from_secs(15 * 60);
+
+/// Most epochs remembered for the two windows: an epoch a second for the longer one.
+const MOST_EPOCHS: usize = 900;
+
+/// Dead letters of an epoch by step and code.
+pub type Letters = BTreeMap<(NodeName, RejectCode), u64>;
+
+/// Writes reports.
+#[derive(Debug)]
+pub struct Reporter {
+    sender: watch::Sender<Progress>,
+    clock: Time,
+    epochs: VecDeque<EpochCounts>,
+}
+
+#[derive(Clone)]
+struct Time(SharedClock);
+
+impl std::fmt::Debug for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+struct TellWaiting(watch::Sender<Progress>);
+
+impl Report for TellWaiting {
+    fn waiting(&self, waiting: &Waiting<'_>) {
+        Logged.waiting(waiting);
+        let halt = Halt {
+            reason: waiting.reason.to_owned(),
+            message: format!(
+                "{}: {}; nothing is lost, attempt {} follows",
+                waiting.on,
+                waiting.message,
+                waiting.attempts + 1
+            ),
+            stalled: false,
+        };
+        self.0.send_modify(|progress| {
+            progress.ready = false;
+            progress.reason = Some(halt);
+        });
+    }
+
+    fn resumed(&self, on: &str) {
+        Logged.resumed(on);
+        self.0.send_modify(|progress| {
+            progress.ready = true;
+            progress.reason = None;
+        });
+    }
+}
+
+#[derive(Debug)]
+struct EpochCounts {
+    at: Duration,
+    read: u64,
+    dead: u64,
+    letters: Letters,
+}
+
+/// What a decided epoch shows.
+#[derive(Debug)]
+pub struct Decided<'a> {
+    /// The plan.
+    pub checked: &'a CheckedPlan,
+    /// The body that was decided.
+    pub body: &'a Body,
+    /// Term of this owner.
+    pub term: Term,
+    /// Per source the split that holds its watermark.
+    pub holders: &'a BTreeMap<NodeName, SplitId>,
+    /// State of the steps.
+    pub state: &'a BTreeMap<NodeName, StateFacts>,
+    /// Versions of the sinks' tables.
+    pub versions: &'a BTreeMap<NodeName, u64>,
+    /// Dead letters of the epoch.
+    pub letters: Letters,
+}
+
+impl Reporter {
+    /// A reporter and where its reports are read.
+    pub fn new(
+        pipeline: &str,
+        checkpoint: &str,
+        clock: SharedClock,
+    ) -> (Self, watch::Receiver<Progress>) {
+        let progress = Progress {
+            pipeline: pipeline.to_owned(),
+            checkpoint_path: checkpoint.to_owned(),
+            report_time: clock.now().0,
+            ..Progress::default()
+        };
+        let (sender, receiver) = watch::channel(progress);
+        (
+            Self {
+                sender,
+                clock: Time(clock),
+                epochs: VecDeque::new(),
+            },
+            receiver,
+        )
+    }
+
+    /// Tells `/progress` that a decided epoch must wait.
+    pub fn waiting(&self) -> Arc<dyn Report> {
+        Arc::new(TellWaiting(self.sender.clone()))
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Progress)) {
+        let now = self.clock.0.now().0;
+        self.sender.send_modify(|progress| {
+            progress.report_time = now;
+            change(progress);
+        });
+    }
+
+    /// Nothing moves, and why.
+    pub fn halted(&self, reason: &str, message: &str, stalled: bool) {
+        self.update(|progress| {
+            progress.ready = false;
+            progress.reason = Some(Halt {
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+                stalled,
+            });
+        });
+    }
+
+    /// A source cannot be read now, or can again (`None`); what was decided still stands.
+    pub fn source_trouble(&self, trouble: Option<(&str, &str)>) {
+        self.update(|progress| {
+            progress.reason = trouble.map(|(reason, message)| Halt {
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+                stalled: false,
+            });
+            progress.ready = trouble.is_none();
+        });
+    }
+
+    /// The lane is owned and the sources are open.
+    pub fn running(&self, checked: &CheckedPlan) {
+        self.update(|progress| {
+            progress.ready = true;
+            progress.reason = None;
+            progress.plan_digest = checked.digest.0.clone();
+        });
+    }
+
+    /// What moves between epochs: lag and idleness.
+    pub fn moved(&mut self, activity: &Activity, committed: &Positions, polled: Duration) {
+        let idle = activity.idle(polled);
+        self.update(|progress| {
+            progress.caught_up = activity.caught_up(committed);
+            for source in &mut progress.sources {
+                let Some(name) = NodeName::new(&source.name) else {
+                    continue;
+                };
+                let none = evp_core::position::SplitPositions::new();
+                source.lag_records = activity.lag(&name, committed.get(&name).unwrap_or(&none));
+                source.splits = count(activity.splits(&name));
+                source.idle = idle.get(&name).map_or(0, |splits| count(splits.len()));
+            }
+            progress.lag_records = progress.sources.iter().map(|s| s.lag_records).sum();
+        });
+    }
+
+    /// An epoch was decided and applied.
+    pub fn decided(&mut self, decided: Decided<'_>) {
+        let at = self.clock.0.elapsed();
+        let read = decided.body.ledger.sources.values().map(|c| c.read).sum();
+        let dead = dead_lettered(&decided.body.ledger);
+        self.epochs.push_back(EpochCounts {
+            at,
+            read,
+            dead,
+            letters: decided.letters.clone(),
+        });
+        let old = |epoch: &EpochCounts| at.saturating_sub(epoch.at) > RECENT_WINDOW;
+        while self.epochs.len() > MOST_EPOCHS || self.epochs.front().is_some_and(old) {
+            self.epochs.pop_front();
+        }
+        let (rate, recent) = (self.rate(at), self.recent());
+        self.update(|progress| {
+            fill(progress, &decided);
+            progress.records_per_second = rate;
+            progress.recent = recent;
+        });
+    }
+
+    fn rate(&self, now: Duration) -> i64 {
+        let within = |epoch: &&EpochCounts| now.saturating_sub(epoch.at) <= RATE_WINDOW;
+        let read: u64 = self.epochs.iter().filter(within).map(|e| e.read).sum();
+        let since = self.epochs.iter().find(within).map_or(now, |e| e.at);
+        let seconds = now.saturating_sub(since).as_secs().max(1);
+        i64::try_from(read / seconds).unwrap_or(i64::MAX)
+    }
+
+    fn recent(&self) -> Recent {
+        let mut letters: BTreeMap<&(NodeName, RejectCode), u64> = BTreeMap::new();
+        for (kind, count) in self.epochs.iter().flat_map(|e| &e.letters) {
+            *letters.entry(kind).or_default() += count;
+        }
+        let top = letters
+            .iter()
+            .max_by_key(|(_, count)| **count)
+            .map(|(kind, _)| *kind);
+        Recent {
+            read: signed(self.epochs.iter().map(|e| e.read).sum()),
+            dead_lettered: signed(self.epochs.iter().map(|e| e.dead).sum()),
+            top_code: top.map(|(_, code)| format!("{code:?}")),
+            top_step: top.map(|(step, _)| step.to_string()),
+        }
+    }
+}
+
+fn fill(progress: &mut Progress, decided: &Decided<'_>) {
+    let Decided {
+        checked,
+        body,
+        term,
+        holders,
+        state,
+        versions,
+        ..
+    } = decided;
+    progress.plan_digest = checked.digest.0.clone();
+    progress.plan_of_newest_epoch = body.plan.0.clone();
+    progress.epoch = signed(body.epoch.0);
+    progress.term = signed(term.0);
+    progress.incarnation = body.incarnation.clone();
+    progress.decided_time = body.decided_time.0;
+    progress.state_bytes = signed(body.state_files().map(|f| f.length).sum());
+    progress.ledger = LedgerProgress {
+        read: signed(body.totals.sources.values().map(|c| c.read).sum()),
+        filtered: signed(body.totals.steps.values().map(|c| c.filtered).sum()),
+        late: signed(body.totals.steps.values().map(|c| c.late).sum()),
+        dead_lettered: signed(dead_lettered(&body.totals)),
+        balanced: body.totals.balance().is_ok(),
+    };
+    progress.watermark = watermark(body);
+    progress.sources = checked
+        .plan
+        .sources
+        .iter()
+        .map(|source| source_progress(&source.name, body, holders))
+        .collect();
+    progress.steps = state
+        .iter()
+        .map(|(name, facts)| step_progress(name, facts, body))
+        .collect();
+    progress.sinks = checked
+        .plan
+        .sinks
+        .iter()
+        .map(|sink| SinkProgress {
+            name: sink.name.to_string(),
+            delivery: if sink.kind == SinkKind::Stdout {
+                "AtLeastOnce"
+            } else {
+                "ExactlyOnce"
+            }
+            .to_owned(),
+            version: versions.get(&sink.name).map(|v| signed(*v)),
+            rows: signed(body.totals.sinks.get(&sink.name).copied().unwrap_or(0)),
+            pending: 0,
+        })
+        .collect();
+    progress.fingerprints = body
+        .state
+        .iter()
+        .map(|(name, s)| (name.to_string(), s.fingerprint.clone()))
+        .collect();
+}
+
+/// The lowest of the sources' watermarks; `None` while one of them has none.
+fn watermark(body: &Body) -> Option<i64> {
+    let all: Option<Vec<Micros>> = body.watermarks.values().map(|w| w.watermark).collect();
+    all?.into_iter().min().map(|w| w.0)
+}
+
+fn source_progress(
+    name: &NodeName,
+    body: &Body,
+    holders: &BTreeMap<NodeName, SplitId>,
+) -> SourceProgress {
+    SourceProgress {
+        name: name.to_string(),
+        watermark: body
+            .watermarks
+            .get(name)
+            .and_then(|w| w.watermark)
+            .map(|w| w.0),
+        held_by: holders.get(name).map(|split| format!("partition {split}")),
+        splits: body
+            .positions
+            .get(name)
+            .map_or(0, |splits| count(splits.len())),
+        ..SourceProgress::default()
+    }
+}
+
+fn step_progress(name: &NodeName, facts: &StateFacts, body: &Body) -> StepProgress {
+    StepProgress {
+        name: name.to_string(),
+        open_windows: i64::try_from(facts.open_windows).unwrap_or(i64::MAX),
+        state_bytes: i64::try_from(facts.bytes).unwrap_or(i64::MAX),
+        late: signed(body.totals.steps.get(name).map_or(0, |c| c.late)),
+    }
+}
+
+fn dead_lettered(ledger: &Ledger) -> u64 {
+    let sources: u64 = ledger.sources.values().map(|c| c.dead_lettered).sum();
+    sources + ledger.steps.values().map(|c| c.rejected).sum::<u64>()
+}
+
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn count(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}

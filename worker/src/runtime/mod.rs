@@ -1,0 +1,188 @@
+//! The loop of one lane: epochs, one after the other, until it is told to stop.
+//!
+//! Owns the open epoch and the order in which it becomes durable: staged bytes and state first, then the decision, then the
+//! sinks. Everything before the decision leaves no trace if it fails; everything after it is only rolled forward.
+
+mod epoch;
+mod start;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evp_api::plan::NodeName;
+use evp_api::reason;
+use evp_core::check::CheckedPlan;
+use evp_core::dataflow::Dataflow;
+use evp_core::position::{Positions, SplitId};
+use evp_core::record::RawBatch;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::activity::Activity;
+use crate::checkpointer::{Checkpointer, Stop};
+use crate::clock::SharedClock;
+use crate::job::{OpenError, Sinks};
+use crate::reader::Read;
+use crate::report::Reporter;
+use crate::sink::SinkError;
+use crate::source::SourceError;
+use crate::store::StoreError;
+use crate::tasks::Tasks;
+
+pub use start::{Start, start};
+
+/// Nothing moves, and why. What was decided stands; what was not is computed again.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct Halt {
+    /// Reason of the condition.
+    pub reason: &'static str,
+    /// What, where, what to do.
+    pub message: String,
+    /// What must happen before it goes on.
+    pub remedy: Remedy,
+}
+
+/// What must happen before a halted worker goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Remedy {
+    /// It may heal by itself: it is tried again soon.
+    Wait,
+    /// A person must act: it is tried again now and then.
+    Person,
+    /// This process never goes on.
+    Never,
+}
+
+/// When the loop ends by itself.
+#[derive(Clone, Debug, Default)]
+pub enum Until {
+    /// Never.
+    #[default]
+    Stopped,
+    /// When these positions are committed and the watermark stands still.
+    Reached(Positions),
+}
+
+/// A lane that runs.
+pub struct Runtime {
+    checked: Arc<CheckedPlan>,
+    dataflow: Dataflow,
+    sinks: Sinks,
+    checkpointer: Checkpointer,
+    clock: SharedClock,
+    reads: mpsc::Receiver<Read>,
+    readers: Tasks,
+    activity: Activity,
+    /// Where each split was read on when this run started: splits that the head does not know yet enter here.
+    starts: Positions,
+    /// A batch that did not fit into the last epoch.
+    carried: Option<(NodeName, RawBatch)>,
+    /// Time for which the sources could be polled (semantics 8).
+    polled: Duration,
+    versions: BTreeMap<NodeName, u64>,
+    holders: BTreeMap<NodeName, SplitId>,
+    until: Until,
+}
+
+/// How long tasks that read may take to end: a poll takes 100 ms at most.
+const READERS_END: Duration = Duration::from_secs(5);
+
+impl Runtime {
+    /// Runs epochs until told to stop, or until what was asked for is reached. The open epoch is finished first.
+    pub async fn run(
+        mut self,
+        reporter: &mut Reporter,
+        stop: &CancellationToken,
+    ) -> Result<(), Halt> {
+        let ended = loop {
+            match self.epoch(reporter, stop).await {
+                Ok(epoch::Went::On) => {}
+                Ok(epoch::Went::Finished) => break Ok(()),
+                Err(halt) => break Err(halt),
+            }
+        };
+        for sink in self.sinks.values_mut() {
+            sink.abandon().await;
+        }
+        self.readers.drain(&self.clock, READERS_END).await;
+        ended
+    }
+}
+
+impl Halt {
+    /// It may heal by itself.
+    pub fn wait(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            remedy: Remedy::Wait,
+        }
+    }
+
+    /// A person must act.
+    pub fn person(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            remedy: Remedy::Person,
+        }
+    }
+
+    fn failed_epoch(error: impl std::fmt::Display) -> Self {
+        Self::wait(
+            reason::EPOCH_FAILED,
+            format!("the epoch could not be computed and is tried again; nothing is lost: {error}"),
+        )
+    }
+}
+
+impl From<SourceError> for Halt {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Unavailable { reason, message } => Self::wait(reason, message),
+            SourceError::Stop { reason, message } => Self::person(reason, message),
+            SourceError::Secret(secret) => Self::wait(reason::SECRET_MISSING, secret.to_string()),
+        }
+    }
+}
+
+impl From<SinkError> for Halt {
+    fn from(error: SinkError) -> Self {
+        match error {
+            SinkError::Unavailable { reason, message } => Self::wait(reason, message),
+            SinkError::Stop { reason, message } => Self::person(reason, message),
+        }
+    }
+}
+
+impl From<OpenError> for Halt {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Store(store) => store.into(),
+            OpenError::Sink(sink) => sink.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        Stop::from(error).into()
+    }
+}
+
+impl From<Stop> for Halt {
+    fn from(stop: Stop) -> Self {
+        let remedy = match stop.reason {
+            reason::FENCED => Remedy::Never,
+            _ if stop.retry => Remedy::Wait,
+            _ => Remedy::Person,
+        };
+        Self {
+            reason: stop.reason,
+            message: stop.message,
+            remedy,
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! From nothing to a running lane: checkpoint, sources, state, undone intents, sinks, readers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use evp_api::EventPipelineSpec;
+use evp_api::plan::{NodeName, SourceKind, SourcePlan, digest_input};
+use evp_api::reason;
+use evp_core::check::{CheckedPlan, check};
+use evp_core::dataflow::Dataflow;
+use evp_core::position::{Epoch, Micros, Positions, SplitPositions};
+use evp_core::protocol::decide::Identity;
+use evp_core::protocol::head::{Body, WatermarkSnapshots};
+use evp_core::protocol::paths::Lane;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Halt, Runtime, Until};
+use crate::activity::Activity;
+use crate::checkpointer::{
+    Checkpointer, CrashPoints, Report, Setup, StartPoint, StartPositions, Started, Stop,
+};
+use crate::ids::Ids;
+use crate::job::{self, Parts, SinkOpener};
+use crate::reader::{READ_AHEAD, Reader};
+use crate::settings::MemoryBudget;
+use crate::source::{Budget, Source};
+use crate::store::Location;
+use crate::tasks::Tasks;
+
+/// What a lane is started with.
+#[derive(Clone)]
+pub struct Start {
+    /// The plan.
+    pub checked: Arc<CheckedPlan>,
+    /// The spec it was checked from: it is kept beside the epochs decided under it.
+    pub spec: EventPipelineSpec,
+    /// The lane to own.
+    pub lane: Lane,
+    /// Places, credentials, time, memory.
+    pub parts: Parts,
+    /// Who we are.
+    pub identity: Identity,
+    /// Randomness.
+    pub ids: Ids,
+    /// Newest epoch that was ever seen of this pipeline.
+    pub seen: Option<Epoch>,
+    /// For crash tests.
+    pub crash: CrashPoints,
+    /// Who is told when a decided epoch must wait.
+    pub waiting: Arc<dyn Report>,
+    /// End when what is there now is committed.
+    pub until_end: bool,
+}
+
+type Sources = BTreeMap<NodeName, Box<dyn Source>>;
+
+/// Starts a lane: after this it is owned, undone intents are applied, and the readers run.
+pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, Halt> {
+    let Start { checked, parts, .. } = start;
+    let place = parts.storage.open(&checked.plan.checkpoint.path)?;
+    let mut sources = open_sources(checked, parts);
+    let Started {
+        mut checkpointer, ..
+    } = begin(start, &place, &mut sources).await?;
+    let starts = positions(&mut sources, checkpointer.body()).await?;
+    let dataflow = restore(checked, &checkpointer, &starts).await?;
+    roll_forward(start, &place, &mut checkpointer).await?;
+    let nonce = start.ids.nonce();
+    let next = checkpointer.open(parts.clock.now());
+    let opener = SinkOpener {
+        checked,
+        parts,
+        checkpoint: &place,
+        body: &next,
+        nonce: &nonce,
+    };
+    let sinks = opener.open().await?;
+    let until = if start.until_end {
+        Until::Reached(ends(&mut sources).await?)
+    } else {
+        Until::Stopped
+    };
+    let activity = watch(checked, &starts);
+    let (reads, readers) = spawn_readers(sources, &starts, parts, (checked, stop));
+    Ok(Runtime {
+        checked: Arc::clone(checked),
+        dataflow,
+        sinks,
+        checkpointer,
+        clock: parts.clock.clone(),
+        reads,
+        readers,
+        activity,
+        starts,
+        carried: None,
+        polled: Duration::ZERO,
+        versions: BTreeMap::new(),
+        holders: BTreeMap::new(),
+        until,
+    })
+}
+
+fn open_sources(checked: &CheckedPlan, parts: &Parts) -> Sources {
+    let is_kafka = |source: &&SourcePlan| matches!(source.kind, SourceKind::Kafka(_));
+    let kafka = checked.plan.sources.iter().filter(is_kafka).count();
+    checked
+        .plan
+        .sources
+        .iter()
+        .map(|plan| (plan.name.clone(), job::source(plan, parts, kafka)))
+        .collect()
+}
+
+/// Resolves the start of every source, once in the life of a pipeline.
+struct FirstPositions<'a>(&'a mut Sources);
+
+#[async_trait]
+impl StartPositions for FirstPositions<'_> {
+    async fn resolve(&mut self, _now: Micros) -> Result<StartPoint, Stop> {
+        let mut positions = Positions::new();
+        for (name, source) in self.0.iter_mut() {
+            let splits = source.splits(None).await.map_err(|error| {
+                let halt = Halt::from(error);
+                Stop {
+                    reason: halt.reason,
+                    message: halt.message,
+                    retry: halt.remedy == super::Remedy::Wait,
+                }
+            })?;
+            positions.insert(name.clone(), splits);
+        }
+        Ok(StartPoint {
+            positions,
+            watermarks: WatermarkSnapshots::new(),
+        })
+    }
+}
+
+async fn begin(start: &Start, place: &Location, sources: &mut Sources) -> Result<Started, Halt> {
+    let setup = Setup {
+        location: place.clone(),
+        identity: start.identity.clone(),
+        lane: start.lane.clone(),
+        plan: digest_input(&start.spec),
+        targets: job::targets(&start.checked),
+        seen: start.seen,
+        clock: start.parts.clock.clone(),
+        ids: start.ids.clone(),
+        crash: start.crash.clone(),
+        report: Arc::clone(&start.waiting),
+    };
+    Ok(Checkpointer::start(setup, &mut FirstPositions(sources)).await?)
+}
+
+/// Where each split is read on: the head's positions, and the start of splits it does not know yet.
+async fn positions(sources: &mut Sources, body: &Body) -> Result<Positions, Halt> {
+    let mut positions = Positions::new();
+    for (name, source) in sources {
+        let known = body.positions.get(name).cloned().unwrap_or_default();
+        let mut splits = source.splits(Some(&known)).await?;
+        splits.extend(known);
+        positions.insert(name.clone(), splits);
+    }
+    Ok(positions)
+}
+
+/// The worker is the last judge of state: what does not fit the plan stops it.
+async fn restore(
+    checked: &CheckedPlan,
+    checkpointer: &Checkpointer,
+    starts: &Positions,
+) -> Result<Dataflow, Halt> {
+    let mut dataflow = Dataflow::new(checked)
+        .map_err(|e| Halt::person(reason::PLAN_REFUSED, e.strip_backtrace()))?;
+    let body = checkpointer.body();
+    dataflow.restore_watermarks(&body.watermarks);
+    for (step, fingerprint) in dataflow.fingerprints() {
+        let Some(state) = body.state.get(&step) else {
+            continue;
+        };
+        if state.fingerprint != fingerprint {
+            let message = format!(
+                "step {step}: its window, groups, event time or measures are others than those its state was kept for; \
+                 revert the change, or give the changed pipeline a new checkpoint path and new tables"
+            );
+            return Err(Halt::person(reason::STATE_INCOMPATIBLE, message));
+        }
+        for file in &state.files {
+            let bytes = checkpointer.state().get(file).await?;
+            dataflow.restore_state(&step, &bytes).map_err(|e| {
+                Halt::person(
+                    reason::CHECKPOINT_DAMAGED,
+                    format!("state file {}: {e}", file.name),
+                )
+            })?;
+        }
+    }
+    for (source, splits) in starts {
+        splits
+            .keys()
+            .for_each(|split| dataflow.register(source, split));
+    }
+    Ok(dataflow)
+}
+
+/// What is decided and not recorded as applied is applied first, under the plan that decided it; every sink is asked what it
+/// holds. Each epoch is applied before the next is read, so that only the newest can be undone.
+async fn roll_forward(
+    start: &Start,
+    place: &Location,
+    checkpointer: &mut Checkpointer,
+) -> Result<(), Halt> {
+    let body = checkpointer.body().clone();
+    let decided_under = if body.plan == start.checked.digest {
+        Arc::clone(&start.checked)
+    } else {
+        Arc::new(old_plan(checkpointer, &body).await?)
+    };
+    let nonce = start.ids.nonce();
+    let opener = SinkOpener {
+        checked: &decided_under,
+        parts: &start.parts,
+        checkpoint: place,
+        body: &body,
+        nonce: &nonce,
+    };
+    let mut sinks = opener.open().await?;
+    Ok(checkpointer.roll_forward(&mut sinks).await?)
+}
+
+async fn old_plan(checkpointer: &Checkpointer, body: &Body) -> Result<CheckedPlan, Halt> {
+    let damaged = |what: String| {
+        let message = format!(
+            "the plan of epoch {} {what}; restore plans/{}.json",
+            body.epoch, body.plan
+        );
+        Halt::person(reason::CHECKPOINT_DAMAGED, message)
+    };
+    let spec = checkpointer.plan(&body.plan).await?;
+    let spec: EventPipelineSpec =
+        serde_json::from_value(spec).map_err(|e| damaged(format!("cannot be read: {e}")))?;
+    check(&spec).map_err(|found| damaged(format!("is not accepted: {}", found[0])))
+}
+
+async fn ends(sources: &mut Sources) -> Result<Positions, Halt> {
+    let mut ends = Positions::new();
+    for (name, source) in sources {
+        ends.insert(name.clone(), source.end_positions().await?);
+    }
+    Ok(ends)
+}
+
+fn watch(checked: &CheckedPlan, starts: &Positions) -> Activity {
+    let mut activity = Activity::default();
+    for source in &checked.plan.sources {
+        let timeout = source.watermark.as_ref().map(|w| w.idle_timeout);
+        let none = SplitPositions::new();
+        activity.watch(
+            &source.name,
+            timeout,
+            starts.get(&source.name).unwrap_or(&none),
+        );
+    }
+    activity
+}
+
+fn spawn_readers(
+    sources: Sources,
+    starts: &Positions,
+    parts: &Parts,
+    (checked, stop): (&CheckedPlan, &CancellationToken),
+) -> (mpsc::Receiver<crate::reader::Read>, Tasks) {
+    let (batches, reads) = mpsc::channel(READ_AHEAD);
+    let mut tasks = Tasks::below(stop);
+    let MemoryBudget { batch, .. } = parts.budget;
+    let most = checked
+        .plan
+        .checkpoint
+        .max_records
+        .and_then(|n| usize::try_from(n).ok());
+    let budget = Budget {
+        records: batch.records.min(most.unwrap_or(usize::MAX)),
+        ..batch
+    };
+    for (name, source) in sources {
+        let start = starts.get(&name).cloned().unwrap_or_default();
+        let reader = Reader {
+            name,
+            source,
+            start,
+            budget,
+            batches: batches.clone(),
+            clock: parts.clock.clone(),
+        };
+        let stopping = tasks.stopping();
+        tasks.spawn("reader", reader.run(stopping));
+    }
+    (reads, tasks)
+}

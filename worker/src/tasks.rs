@@ -1,0 +1,50 @@
+//! The one place that spawns: every task has a name and a parent, all end on one signal and are joined.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::SharedClock;
+
+/// The tasks of one parent. Dropping it aborts what still runs.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    set: JoinSet<&'static str>,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Tasks that also end when `parent` is cancelled.
+    pub fn below(parent: &CancellationToken) -> Self {
+        Self {
+            set: JoinSet::new(),
+            stop: parent.child_token(),
+        }
+    }
+
+    /// The signal on which tasks end.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Runs a task.
+    pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.set.spawn(async move {
+            task.await;
+            name
+        });
+    }
+
+    /// Signals all tasks, waits for them until the deadline, aborts the rest.
+    pub async fn drain(mut self, clock: &SharedClock, deadline: Duration) {
+        self.stop.cancel();
+        let joined = async { while self.set.join_next().await.is_some() {} };
+        tokio::select! {
+            () = joined => {}
+            () = clock.sleep(deadline) => {}
+        }
+        self.set.abort_all();
+    }
+}
