@@ -157,7 +157,7 @@ mod tests {
     fn watched() -> Activity {
         let mut activity = Activity::default();
         let start = SplitPositions::from([(SplitId::partition(0), at(0))]);
-        activity.watch(&source(), Some(Duration::from_secs(60)), &start);
+        activity.watch(&source(), Some(Duration::from_mins(1)), &start);
         activity
     }
 

@@ -21,10 +21,10 @@ use crate::checkpointer::{Logged, Report, Waiting};
 use crate::clock::SharedClock;
 
 /// Time over which the rate is taken.
-const RATE_WINDOW: Duration = Duration::from_secs(60);
+const RATE_WINDOW: Duration = Duration::from_mins(1);
 
 /// Time over which dead letters count for `Clean`.
-const RECENT_WINDOW: Duration = Duration::from_secs(15 * 60);
+const RECENT_WINDOW: Duration = Duration::from_mins(15);
 
 /// Most epochs remembered for the two windows: an epoch a second for the longer one.
 const MOST_EPOCHS: usize = 900;
@@ -172,7 +172,7 @@ impl Reporter {
         self.update(|progress| {
             progress.ready = true;
             progress.reason = None;
-            progress.plan_digest = checked.digest.0.clone();
+            progress.plan_digest.clone_from(&checked.digest.0);
         });
     }
 
@@ -253,11 +253,11 @@ fn fill(progress: &mut Progress, decided: &Decided<'_>) {
         versions,
         ..
     } = decided;
-    progress.plan_digest = checked.digest.0.clone();
-    progress.plan_of_newest_epoch = body.plan.0.clone();
+    progress.plan_digest.clone_from(&checked.digest.0);
+    progress.plan_of_newest_epoch.clone_from(&body.plan.0);
     progress.epoch = signed(body.epoch.0);
     progress.term = signed(term.0);
-    progress.incarnation = body.incarnation.clone();
+    progress.incarnation.clone_from(&body.incarnation);
     progress.decided_time = body.decided_time.0;
     progress.state_bytes = signed(body.state_files().map(|f| f.length).sum());
     progress.ledger = LedgerProgress {

@@ -101,22 +101,19 @@ impl CrashPoints {
         let nth = parts
             .next()
             .map_or(Some(1), |n| n.parse().ok().filter(|n| *n > 0));
-        match (step, moment, nth, parts.next()) {
-            (Some(step), Some(moment), Some(nth), None) => {
-                let left = AtomicU64::new(nth);
-                Ok(Self(Some(Arc::new(Armed {
-                    step: *step,
-                    moment,
-                    left,
-                }))))
-            }
-            _ => {
-                let names: Vec<_> = Step::ALL.iter().map(|s| s.name()).collect();
-                Err(format!(
-                    "`{text}` must be STEP:before or STEP:after[:N]; steps: {}",
-                    names.join(", ")
-                ))
-            }
+        if let (Some(step), Some(moment), Some(nth), None) = (step, moment, nth, parts.next()) {
+            let left = AtomicU64::new(nth);
+            Ok(Self(Some(Arc::new(Armed {
+                step: *step,
+                moment,
+                left,
+            }))))
+        } else {
+            let names: Vec<_> = Step::ALL.iter().map(|s| s.name()).collect();
+            Err(format!(
+                "`{text}` must be STEP:before or STEP:after[:N]; steps: {}",
+                names.join(", ")
+            ))
         }
     }
 

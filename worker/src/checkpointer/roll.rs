@@ -294,7 +294,7 @@ async fn ask(
     loop {
         match sink.probe(intent).await {
             Err(SinkError::Unavailable { reason, message }) => {
-                backoff.wait(io, reason, &message).await
+                backoff.wait(io, reason, &message).await;
             }
             Err(e) => return Err(e.into()),
             Ok(held) => {

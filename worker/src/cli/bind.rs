@@ -150,7 +150,7 @@ mod tests {
             panic!("must parse");
         };
         assert_eq!((source.as_str(), generator.generator.rate), ("orders", 200));
-        assert_eq!(generator.backlog, Duration::from_secs(1800));
+        assert_eq!(generator.backlog, Duration::from_mins(30));
     }
 
     #[test]

@@ -125,9 +125,10 @@ fn counted(count: usize, noun: &str) -> String {
 
 fn print_text(verdicts: &[Verdict]) -> std::io::Result<()> {
     // `Auto` respects NO_COLOR.
-    let colours = match stdout().is_terminal() {
-        true => ColorChoice::Auto,
-        false => ColorChoice::Never,
+    let colours = if stdout().is_terminal() {
+        ColorChoice::Auto
+    } else {
+        ColorChoice::Never
     };
     let mut out = StandardStream::stdout(colours);
     for verdict in verdicts {

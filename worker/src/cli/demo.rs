@@ -19,7 +19,7 @@ const OFF_A_TERMINAL: Duration = Duration::from_secs(30);
 
 /// Events a second, and how long before now the first one lies: 120,000 events at once, then live ones.
 const RATE: i64 = 100;
-const BACKLOG: Duration = Duration::from_secs(1200);
+const BACKLOG: Duration = Duration::from_mins(20);
 
 /// Writes a pipeline, runs it on embedded parts, shows what it does.
 #[derive(Clone, Debug, clap::Args)]
@@ -78,10 +78,12 @@ pub async fn run(args: DemoArgs) -> Result<ExitCode, Fault> {
 /// The manifest is written once: a user's changes stay.
 fn write_manifest(dir: &Path) -> Result<PathBuf, Fault> {
     let file = dir.join("pipeline.yaml");
-    let wrote = std::fs::create_dir_all(dir).and_then(|()| match file.exists() {
-        true => Ok(()),
-        // Shorter epochs than in production, so that there is something to see.
-        false => std::fs::write(&file, ORDERS.replace("interval: 30s", "interval: 2s")),
+    let wrote = std::fs::create_dir_all(dir).and_then(|()| {
+        if file.exists() {
+            Ok(())
+        } else {
+            std::fs::write(&file, ORDERS.replace("interval: 30s", "interval: 2s"))
+        }
     });
     wrote.map_err(|e| Fault::Environment(format!("{} cannot be written: {e}", file.display())))?;
     Ok(file)

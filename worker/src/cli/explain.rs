@@ -67,9 +67,10 @@ fn field(path: &str) -> Result<String, String> {
         .collect();
     let root = &SCHEMA["properties"];
     let implied = words.first().is_some_and(|first| root.get(first).is_none());
-    let (mut schema, mut walked) = match implied {
-        true => (&root["spec"], "spec".to_owned()),
-        false => (&*SCHEMA, String::new()),
+    let (mut schema, mut walked) = if implied {
+        (&root["spec"], "spec".to_owned())
+    } else {
+        (&*SCHEMA, String::new())
     };
     for word in words {
         let Some(properties) = inner(schema)["properties"].as_object() else {

@@ -27,7 +27,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Retries of requests that can be repeated: the backoff of `object_store` spends about ten seconds on them.
 const RETRIES: usize = 6;
 /// All attempts of one request.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
+const RETRY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A prefix of a bucket.
 #[derive(Debug)]

@@ -60,9 +60,10 @@ fn unknown(
     from: &str,
 ) -> Violation {
     let known: Vec<_> = nodes.keys().map(|name| format!("`{name}`")).collect();
-    let message = match spec.sinks.iter().any(|sink| sink.name == from) {
-        true => format!("`{from}` is a sink, and a sink cannot be read"),
-        false => format!("no source or step named `{from}`"),
+    let message = if spec.sinks.iter().any(|sink| sink.name == from) {
+        format!("`{from}` is a sink, and a sink cannot be read")
+    } else {
+        format!("no source or step named `{from}`")
     };
     Violation::new(Code::UnknownFrom, path, message)
         .note(format!("there are: {}", known.join(", ")))

@@ -26,7 +26,7 @@ pub(super) fn checkpoint(raw: &Checkpoint, findings: &mut Findings) -> Option<Ch
         )
     });
     findings.require(
-        interval.is_none_or(|i| i <= Duration::from_secs(3600)),
+        interval.is_none_or(|i| i <= Duration::from_hours(1)),
         || {
             Violation::new(
                 Code::OutOfRange,

@@ -151,7 +151,7 @@ fn measures(text: Text<'_>, scope: &Scope) -> Result<Vec<Measure>, Vec<Violation
         match measure(&column, scope) {
             Ok(measure) => measures.push(measure),
             Err(mut fault) => {
-                fault.path = text.path.to_owned();
+                text.path.clone_into(&mut fault.path);
                 fault.span = column.place;
                 faults.push(fault);
             }

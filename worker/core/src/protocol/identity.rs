@@ -53,8 +53,8 @@ impl Namespace<'_> {
             target,
             &epoch,
         ];
-        let text: String = parts.iter().map(|p| format!("{}:{p}", p.len())).collect();
-        SinkIdentity(Digest::of(text.as_bytes()).0)
+        let framed = parts.map(|part| format!("{}:{part}", part.len()));
+        SinkIdentity(Digest::of(framed.concat().as_bytes()).0)
     }
 }
 

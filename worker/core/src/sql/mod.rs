@@ -1,7 +1,7 @@
 //! SQL texts to expressions over the columns of one node. Names keep their case; nothing is looked up elsewhere.
 //!
 //! `_meta.timestamp` and its like are columns of that very name, so that a text may name them as members of `_meta`.
-//! Whatever a text means must not depend on which features of DataFusion another crate of the build turns on.
+//! Whatever a text means must not depend on which features of `DataFusion` another crate of the build turns on.
 
 mod compile;
 mod judge;

@@ -107,7 +107,7 @@ impl Functions {
     }
 }
 
-/// By package, not by what DataFusion registers: that depends on features which other crates of a build turn on.
+/// By package, not by what `DataFusion` registers: that depends on features which other crates of a build turn on.
 fn scalar_functions() -> impl Iterator<Item = Arc<ScalarUDF>> {
     datafusion_functions::core::functions()
         .into_iter()
@@ -130,13 +130,12 @@ impl ExprPlanner for FieldAccess {
         _: &DFSchema,
     ) -> Result<PlannerResult<RawFieldAccessExpr>> {
         let RawFieldAccessExpr { expr, field_access } = access;
-        match field_access {
-            GetFieldAccess::NamedStructField { name } => {
-                let of = vec![expr, Expr::Literal(name, None)];
-                let get = datafusion_functions::core::get_field().call(of);
-                Ok(PlannerResult::Planned(get))
-            }
-            _ => plan_err!("items of a list cannot be taken by number"),
+        if let GetFieldAccess::NamedStructField { name } = field_access {
+            let of = vec![expr, Expr::Literal(name, None)];
+            let get = datafusion_functions::core::get_field().call(of);
+            Ok(PlannerResult::Planned(get))
+        } else {
+            plan_err!("items of a list cannot be taken by number")
         }
     }
 }

@@ -1,4 +1,4 @@
-//! SQL types are those of a pipeline (semantics 36), however DataFusion would read them.
+//! SQL types are those of a pipeline (semantics 36), however `DataFusion` would read them.
 
 use std::sync::Arc;
 

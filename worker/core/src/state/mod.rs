@@ -1,6 +1,6 @@
 //! State files: named sections of typed columns (Arrow IPC), with what they were written for in front.
 //!
-//! DataFusion's state layouts are no promised format: a file names the engine, and a fingerprint names the meaning of its
+//! `DataFusion`'s state layouts are no promised format: a file names the engine, and a fingerprint names the meaning of its
 //! rows. A mismatch is an error, never a guess.
 
 use std::io::Cursor;

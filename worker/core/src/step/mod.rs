@@ -60,27 +60,26 @@ pub(crate) fn evaluate(
     exprs: &[std::sync::Arc<dyn PhysicalExpr>],
     rows: Rows,
 ) -> Result<Evaluated, DataFusionError> {
-    match values(exprs, &rows.batch) {
-        Ok(values) => Ok(Evaluated {
+    if let Ok(values) = values(exprs, &rows.batch) {
+        Ok(Evaluated {
             rows,
             values,
             rejects: Vec::new(),
-        }),
-        Err(_) => {
-            let (mut good, mut bad) = (Vec::new(), Vec::new());
-            bisect(exprs, &rows.batch, 0, &mut good, &mut bad);
-            let rejects = bad
-                .iter()
-                .map(|(row, message)| reject(&rows, *row, message))
-                .collect();
-            let rows = rows.take(&good)?;
-            let values = values(exprs, &rows.batch)?;
-            Ok(Evaluated {
-                rows,
-                values,
-                rejects,
-            })
-        }
+        })
+    } else {
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        bisect(exprs, &rows.batch, 0, &mut good, &mut bad);
+        let rejects = bad
+            .iter()
+            .map(|(row, message)| reject(&rows, *row, message))
+            .collect();
+        let rows = rows.take(&good)?;
+        let values = values(exprs, &rows.batch)?;
+        Ok(Evaluated {
+            rows,
+            values,
+            rejects,
+        })
     }
 }
 

@@ -247,7 +247,7 @@ async fn a_sink_that_lost_what_was_applied_is_not_appended_to() {
         if recorded {
             lane.record_quietly().await.unwrap();
         }
-        *world.target.lock().unwrap() = Default::default();
+        *world.target.lock().unwrap() = world::Target::default();
         let mut again = world.start("b").await;
         let rolled = again.roll_forward(&mut world.sinks()).await;
         assert_eq!(reason_of(rolled), (reason::SINK_HISTORY_LOST, false));

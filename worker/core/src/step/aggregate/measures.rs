@@ -1,4 +1,4 @@
-//! The measures: DataFusion's accumulators for partial states, and exact distinct counts.
+//! The measures: `DataFusion`'s accumulators for partial states, and exact distinct counts.
 
 use std::sync::Arc;
 
@@ -153,7 +153,7 @@ impl Measures {
                     fields.extend(named);
                 }
                 Kind::Distinct { .. } => {
-                    fields.push(Arc::new(Field::new(format!("m{i}"), DataType::Int64, true)))
+                    fields.push(Arc::new(Field::new(format!("m{i}"), DataType::Int64, true)));
                 }
             }
         }
