@@ -113,7 +113,7 @@ impl GeneratorSource {
             raw.records.push(RawRecord {
                 split: split_number,
                 position,
-                timestamp: event.due,
+                timestamp: whole_millis(event.due),
                 key,
                 value,
             });
@@ -139,7 +139,7 @@ impl Source for GeneratorSource {
     ) -> Result<SplitPositions, SourceError> {
         let started = known.and_then(started).unwrap_or_else(|| {
             let back = i64::try_from(self.back_dated.as_micros()).unwrap_or(i64::MAX);
-            Micros(self.clock.now().0.saturating_sub(back))
+            whole_millis(Micros(self.clock.now().0.saturating_sub(back)))
         });
         let start = SplitPosition {
             started: Some(started),
@@ -193,6 +193,11 @@ fn settings(plan: &GeneratorPlan, planting: Planting, started: Micros) -> Settin
         planting,
         idle: None,
     }
+}
+
+/// Timestamps as a log keeps them.
+fn whole_millis(time: Micros) -> Micros {
+    Micros(time.0 - time.0.rem_euclid(1_000))
 }
 
 fn started(positions: &SplitPositions) -> Option<Micros> {

@@ -1,4 +1,6 @@
-//! The examples are what they say: accepted as they stand, and changed by their overlay only where it may.
+//! The examples are what they say: accepted as they stand, changed by their overlay only where it may, and run to their end.
+
+mod orders;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
