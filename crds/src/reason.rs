@@ -118,6 +118,8 @@ reasons! {
     RECORD_REFUSED = "RecordRefused";
     /// An epoch could not be computed; it is tried again from the last checkpoint.
     EPOCH_FAILED = "EpochFailed";
+    /// A value of a window cannot be computed: a sum outgrows its type, or SQL below an aggregate fails on it.
+    WINDOW_FAILED = "WindowFailed";
     /// The state does not fit into the worker's memory.
     STATE_TOO_LARGE = "StateTooLarge";
 }

@@ -53,7 +53,7 @@ pub struct MemoryBudget {
     /// Bounds of one batch.
     pub batch: Budget,
     /// Bytes of aggregation state.
-    pub state: u64,
+    pub state: usize,
 }
 
 impl MemoryBudget {
@@ -69,7 +69,7 @@ impl MemoryBudget {
                 records: 8192,
                 bytes: 4 << 20,
             },
-            state: limit / 4,
+            state: usize::try_from(limit / 4).unwrap_or(usize::MAX),
         }
     }
 }

@@ -23,8 +23,21 @@ pub struct Snapshot {
 pub struct Watermarks {
     delay: i64,
     decided: Snapshot,
-    /// Newest event time of accepted rows of the open epoch, and splits first seen in it.
-    open: BTreeMap<SplitId, Option<i64>>,
+    /// Splits that the head does not name yet. That they are there is no matter of an epoch: it outlives abandoned ones.
+    registered: BTreeSet<SplitId>,
+    /// Newest event time of accepted rows of the open epoch.
+    open: BTreeMap<SplitId, i64>,
+}
+
+/// How a split stands to a watermark that went on without it (semantics 10).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// It took part in the watermark.
+    Steady,
+    /// It was found, or spoke for the first time, when the watermark was already there.
+    NewSplit,
+    /// The watermark passed it while it was idle.
+    AfterIdle,
 }
 
 /// The watermark at the close of an epoch.
@@ -42,6 +55,7 @@ impl Watermarks {
         Self {
             delay,
             decided: Snapshot::default(),
+            registered: BTreeSet::new(),
             open: BTreeMap::new(),
         }
     }
@@ -49,6 +63,7 @@ impl Watermarks {
     /// Goes on from a head.
     pub fn restore(&mut self, snapshot: Snapshot) {
         self.decided = snapshot;
+        self.registered.clear();
         self.open.clear();
     }
 
@@ -60,24 +75,36 @@ impl Watermarks {
     /// A split is known, though nothing of it was read: it holds the watermark until it speaks (semantics 4).
     pub fn register(&mut self, split: &SplitId) {
         if !self.decided.splits.contains_key(split) {
-            self.open.entry(split.clone()).or_default();
+            self.registered.insert(split.clone());
+        }
+    }
+
+    /// How a split stood to W when the open epoch began.
+    pub fn standing(&self, split: &SplitId) -> Standing {
+        let reached = self.decided.splits.get(split).copied().flatten();
+        match (self.decided.watermark, reached) {
+            (Some(_), None) => Standing::NewSplit,
+            (Some(w), Some(reached)) if reached < w => Standing::AfterIdle,
+            _ => Standing::Steady,
         }
     }
 
     /// Rows of a split were accepted; `newest` is their latest event time.
     pub fn accept(&mut self, split: &SplitId, newest: i64) {
-        let seen = self.open.entry(split.clone()).or_default();
-        *seen = Some(seen.map_or(newest, |known| known.max(newest)));
+        let seen = self.open.entry(split.clone()).or_insert(newest);
+        *seen = newest.max(*seen);
     }
 
     /// The watermark if the epoch closed now. W is the minimum over the splits that are not idle and never goes back; a
     /// split below W (new, or back from idleness) does not pull it down (semantics 3, 10).
     pub fn close(&self, idle: &BTreeSet<SplitId>) -> Closing {
         let mut splits = self.decided.splits.clone();
+        for split in &self.registered {
+            splits.entry(split.clone()).or_default();
+        }
         for (split, newest) in &self.open {
             let w = splits.entry(split.clone()).or_default();
-            let reached = newest.map(|t| Micros(t.saturating_sub(self.delay)));
-            *w = (*w).max(reached);
+            *w = (*w).max(Some(Micros(newest.saturating_sub(self.delay))));
         }
         let lowest = splits
             .iter()
@@ -94,6 +121,8 @@ impl Watermarks {
     /// The epoch was decided with this closing.
     pub fn commit(&mut self, closing: Closing) {
         self.decided = closing.snapshot;
+        self.registered
+            .retain(|split| !self.decided.splits.contains_key(split));
         self.open.clear();
     }
 
@@ -171,6 +200,29 @@ mod tests {
         closes_at(&mut source, &[]);
         source.accept(&split(1), 30 * MINUTE);
         assert_eq!(closes_at(&mut source, &[]), Some(90 * MINUTE));
+    }
+
+    #[test]
+    fn rule_10_late_rows_say_whether_their_split_was_new_or_idle() {
+        let mut source = source(2);
+        source.accept(&split(0), 100 * MINUTE);
+        source.accept(&split(1), 100 * MINUTE);
+        assert_eq!(source.standing(&split(2)), Standing::Steady);
+        closes_at(&mut source, &[]);
+        source.accept(&split(0), 200 * MINUTE);
+        closes_at(&mut source, &[1]);
+        assert_eq!(source.standing(&split(0)), Standing::Steady);
+        assert_eq!(source.standing(&split(1)), Standing::AfterIdle);
+        assert_eq!(source.standing(&split(2)), Standing::NewSplit);
+    }
+
+    #[test]
+    fn rule_4_a_split_stays_registered_when_the_epoch_is_abandoned() {
+        let mut source = source(2);
+        source.accept(&split(0), 100 * MINUTE);
+        source.abandon();
+        source.accept(&split(0), 100 * MINUTE);
+        assert_eq!(closes_at(&mut source, &[]), None);
     }
 
     #[test]

@@ -71,15 +71,13 @@ impl Runtime {
             bytes: 0,
             letters: Letters::new(),
         };
-        self.dataflow
-            .open(open.body.epoch_time)
-            .map_err(Halt::failed_epoch)?;
+        self.dataflow.open(open.body.epoch_time)?;
         let filled = self.fill(&mut open, reporter, stop).await?;
         let idle = self.activity.idle(self.polled);
-        let closed = self.dataflow.close(&idle).map_err(Halt::failed_epoch)?;
+        let closed = self.dataflow.close(&idle)?;
         let quiet = self.is_quiet(&open, &closed);
         if quiet {
-            self.dataflow.abandon().map_err(Halt::failed_epoch)?;
+            self.dataflow.abandon()?;
         } else {
             self.commit(open, closed, reporter).await?;
         }
@@ -207,10 +205,7 @@ impl Runtime {
         source: &NodeName,
         raw: &RawBatch,
     ) -> Result<(), Halt> {
-        let pushed = self
-            .dataflow
-            .push(source, raw)
-            .map_err(Halt::failed_epoch)?;
+        let pushed = self.dataflow.push(source, raw)?;
         let letters = letters(&pushed, source, raw, &open.body);
         for letter in &letters {
             *open
@@ -305,7 +300,7 @@ impl Runtime {
         body.decided_time = self.clock.now();
         self.holders = std::mem::take(&mut closed.holders);
         let permit = self.checkpointer.decide(open.body.clone()).await?;
-        self.dataflow.commit(closed).map_err(Halt::failed_epoch)?;
+        self.dataflow.commit(closed)?;
         let applied = self.checkpointer.apply(permit, &mut self.sinks).await?;
         for (name, applied) in applied {
             if let Some(version) = applied.version {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use evp_api::plan::NodeName;
 use evp_api::reason;
 use evp_core::check::CheckedPlan;
-use evp_core::dataflow::Dataflow;
+use evp_core::dataflow::{Dataflow, DataflowError};
 use evp_core::position::{Positions, SplitId};
 use evp_core::record::RawBatch;
 use tokio::sync::mpsc;
@@ -135,6 +135,22 @@ impl Halt {
             reason::EPOCH_FAILED,
             format!("the epoch could not be computed and is tried again; nothing is lost: {error}"),
         )
+    }
+}
+
+impl From<DataflowError> for Halt {
+    fn from(error: DataflowError) -> Self {
+        let reason = match &error {
+            DataflowError::StateTooLarge { .. } => reason::STATE_TOO_LARGE,
+            DataflowError::WindowRow { .. } | DataflowError::Overflow { .. } => {
+                reason::WINDOW_FAILED
+            }
+            DataflowError::Unbalanced(_) => reason::LEDGER_UNBALANCED,
+            DataflowError::Compute(_) | DataflowError::UnknownSource(_) => {
+                return Self::failed_epoch(error);
+            }
+        };
+        Self::person(reason, error.to_string())
     }
 }
 

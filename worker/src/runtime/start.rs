@@ -66,7 +66,8 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
         mut checkpointer, ..
     } = begin(start, &place, &mut sources).await?;
     let starts = positions(&mut sources, checkpointer.body()).await?;
-    let dataflow = restore(checked, &checkpointer, &starts).await?;
+    let mut dataflow = restore(checked, &checkpointer, &starts).await?;
+    dataflow.limit_state(parts.budget.state);
     roll_forward(start, &place, &mut checkpointer).await?;
     let nonce = start.ids.nonce();
     let next = checkpointer.open(parts.clock.now());

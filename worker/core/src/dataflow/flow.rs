@@ -1,40 +1,42 @@
 //! Rows on their way through the graph: single rows while an epoch is open, windows at its close.
 
-use arrow::array::BooleanArray;
 use arrow::record_batch::RecordBatch;
 use datafusion_common::DataFusionError;
 use evp_api::plan::{Late, NodeName};
 
-use super::{Dataflow, Pushed, SinkBatch, SinkEnd, Step, refused};
-use crate::position::Micros;
-use crate::step::Rows;
+use super::{Dataflow, DataflowError, Node, Pushed, SinkBatch, SinkEnd, Step, refused};
+use crate::dead_letter::Reject;
+use crate::record::RawBatch;
+use crate::step::{self, Rows};
+use crate::watermark::Standing;
 
 /// One raw batch on its way.
 pub(super) struct Flow<'a> {
     pub(super) graph: &'a mut Dataflow,
     pub(super) source: &'a NodeName,
-    pub(super) watermark: Option<Micros>,
+    pub(super) raw: &'a RawBatch,
     pub(super) pushed: Pushed,
 }
 
 impl Flow<'_> {
     /// Hands a node's rows to the sinks and steps that read it.
-    pub(super) fn feed(&mut self, node: &NodeName, rows: Rows) -> Result<(), DataFusionError> {
-        debug_assert!(self.graph.inputs.contains_key(self.source));
+    pub(super) fn feed(&mut self, node: &NodeName, rows: Rows) -> Result<(), DataflowError> {
         if rows.batch.num_rows() == 0 {
             return Ok(());
         }
         self.graph
             .hand_over(node, &rows.batch, &mut self.pushed.sinks)?;
-        for at in 0..self.graph.nodes.len() {
-            if &self.graph.nodes[at].from == node {
-                self.step(at, rows.clone())?;
-            }
+        let readers = self.graph.readers(node);
+        let Some((last, others)) = readers.split_last() else {
+            return Ok(());
+        };
+        for &at in others {
+            self.step(at, rows.clone())?;
         }
-        Ok(())
+        self.step(*last, rows)
     }
 
-    fn step(&mut self, at: usize, rows: Rows) -> Result<(), DataFusionError> {
+    fn step(&mut self, at: usize, rows: Rows) -> Result<(), DataflowError> {
         let node = &mut self.graph.nodes[at];
         let name = node.name.clone();
         let counts = self.graph.ledger.steps.entry(name.clone()).or_default();
@@ -45,35 +47,64 @@ impl Flow<'_> {
                 counts.output += passed.rows.batch.num_rows() as u64;
                 counts.filtered += passed.filtered;
                 counts.rejected += passed.rejects.len() as u64;
-                self.pushed.rejected.extend(
-                    passed
-                        .rejects
-                        .into_iter()
-                        .map(|reject| (name.clone(), reject)),
-                );
+                self.reject(&name, passed.rejects);
                 self.feed(&name, passed.rows)
             }
             Step::Aggregate { aggregate, late } => {
-                let counted = aggregate.push(rows, self.watermark)?;
+                let input = self.graph.inputs.get(self.source);
+                let watermark = input.and_then(super::Input::decided);
+                let counted = aggregate.push(rows, watermark)?;
                 counts.output += counted.counted;
                 counts.late += counted.late.len() as u64;
                 counts.rejected += counted.rejects.len() as u64;
-                let kept = if *late == Late::DeadLetter {
-                    counted.late
-                } else {
-                    Vec::new()
-                };
-                let rejects = counted.rejects.into_iter().chain(kept);
-                self.pushed
-                    .rejected
-                    .extend(rejects.map(|reject| (name.clone(), reject)));
+                let routed = *late == Late::DeadLetter;
+                self.reject(&name, counted.rejects);
+                if routed {
+                    let late = counted
+                        .late
+                        .into_iter()
+                        .map(|reject| self.explained(reject));
+                    let late = late.collect();
+                    self.reject(&name, late);
+                }
                 Ok(())
             }
         }
     }
+
+    fn reject(&mut self, step: &NodeName, rejects: Vec<Reject>) {
+        let rejects = rejects.into_iter().map(|reject| (step.clone(), reject));
+        self.pushed.rejected.extend(rejects);
+    }
+
+    /// A late row says when it is its split that came late (semantics 10).
+    fn explained(&self, mut reject: Reject) -> Reject {
+        let record = &self.raw.records[reject.record as usize];
+        let split = &self.raw.splits[record.split as usize];
+        let input = self.graph.inputs.get(self.source);
+        reject.message += match input.map(|input| input.standing(split)) {
+            Some(Standing::NewSplit) => {
+                " (NewSplit: the watermark was already there when its split was found)"
+            }
+            Some(Standing::AfterIdle) => {
+                " (AfterIdle: the watermark went on while its split was idle)"
+            }
+            Some(Standing::Steady) | None => "",
+        };
+        reject
+    }
 }
 
 impl Dataflow {
+    /// Indices of the steps that read a node.
+    fn readers(&self, node: &NodeName) -> Vec<usize> {
+        let nodes = self.nodes.iter().enumerate();
+        nodes
+            .filter(|(_, reader)| &reader.from == node)
+            .map(|(at, _)| at)
+            .collect()
+    }
+
     /// Gives a node's rows to its Append sinks.
     fn hand_over(
         &mut self,
@@ -98,26 +129,28 @@ impl Dataflow {
         node: &NodeName,
         rows: &RecordBatch,
         out: &mut Vec<(NodeName, SinkBatch)>,
-    ) -> Result<(), DataFusionError> {
+    ) -> Result<(), DataflowError> {
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
         self.hand_over(node, rows, out)?;
-        for at in 0..self.nodes.len() {
-            let Step::Query(query) = &self.nodes[at].step else {
+        for at in self.readers(node) {
+            let Node { name, step, .. } = &self.nodes[at];
+            let Step::Query(query) = step else {
                 continue;
             };
-            if &self.nodes[at].from != node {
-                continue;
-            }
-            let passed = query.push(Rows {
+            let rows = Rows {
                 batch: rows.clone(),
-                origin: (0..).take(rows.num_rows()).collect(),
-            })?;
-            if let Some(reject) = passed.rejects.first() {
-                return Err(DataFusionError::Execution(format!(
-                    "step {}: {}",
-                    self.nodes[at].name, reject.message
-                )));
+                origin: Vec::new(),
+            };
+            let passed = query.push(rows)?;
+            if let Some(reject) = passed.rejects.into_iter().next() {
+                return Err(DataflowError::WindowRow {
+                    step: name.clone(),
+                    why: reject.message,
+                });
             }
-            let name = self.nodes[at].name.clone();
+            let name = name.clone();
             self.closed_rows(&name, &passed.rows.batch, out)?;
         }
         Ok(())
@@ -129,39 +162,43 @@ impl Dataflow {
         &mut self,
         node: &NodeName,
         rows: &RecordBatch,
-        delete: Option<Vec<bool>>,
+        delete: &[bool],
         out: &mut Vec<(NodeName, SinkBatch)>,
-    ) -> Result<(), DataFusionError> {
-        let delete = delete.unwrap_or_else(|| vec![false; rows.num_rows()]);
-        for sink in self
-            .sinks
-            .iter()
-            .filter(|sink| &sink.from == node && sink.update)
-        {
+    ) -> Result<(), DataflowError> {
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        let sinks = self.sinks.iter().filter(|s| &s.from == node && s.update);
+        for sink in sinks {
             *self.ledger.sinks.entry(sink.name.clone()).or_default() += rows.num_rows() as u64;
             let changes = SinkBatch::Changes {
                 rows: sink.written(rows)?,
-                delete: delete.clone(),
+                delete: delete.to_vec(),
             };
             out.push((sink.name.clone(), changes));
         }
-        for at in 0..self.nodes.len() {
-            let Step::Query(query) = &self.nodes[at].step else {
+        for at in self.readers(node) {
+            let Node { name, step, .. } = &self.nodes[at];
+            let Step::Query(query) = step else {
                 continue;
             };
-            if &self.nodes[at].from != node {
-                continue;
-            }
-            let (projected, passes): (RecordBatch, BooleanArray) = query.changes(rows)?;
-            let gone = refused(&passes)
-                .into_iter()
-                .zip(&delete)
-                .map(|(refused, gone)| refused || *gone)
-                .collect();
-            let name = self.nodes[at].name.clone();
-            self.changes(&name, &projected, Some(gone), out)?;
+            let (projected, passes) = query
+                .changes(rows, delete)
+                .map_err(|e| window_row(name, e))?;
+            let name = name.clone();
+            self.changes(&name, &projected, &refused(&passes), out)?;
         }
         Ok(())
+    }
+}
+
+fn window_row(step: &NodeName, error: DataFusionError) -> DataflowError {
+    match step::kind_of(&error) {
+        Some(why) => DataflowError::WindowRow {
+            step: step.clone(),
+            why: why.to_owned(),
+        },
+        None => error.into(),
     }
 }
 

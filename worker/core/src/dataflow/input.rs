@@ -7,14 +7,13 @@ use arrow::datatypes::TimestampMicrosecondType;
 use datafusion_common::DataFusionError;
 use evp_api::plan::SourcePlan;
 
-use super::newest_by_split;
 use crate::dead_letter::{Reject, RejectCode};
 use crate::decode::{Decoder, MetaColumns};
 use crate::ledger::SourceCounts;
 use crate::position::{Micros, SplitId};
 use crate::record::RawBatch;
 use crate::step::Rows;
-use crate::watermark::{Closing, Snapshot, Watermarks};
+use crate::watermark::{Closing, Snapshot, Standing, Watermarks};
 
 /// One source of the graph.
 #[derive(Debug)]
@@ -65,6 +64,12 @@ impl Input {
         self.time
             .as_ref()
             .and_then(|time| time.watermarks.decided())
+    }
+
+    /// How a split stood to the watermark when the epoch opened.
+    pub(super) fn standing(&self, split: &SplitId) -> Standing {
+        let standing = |time: &EventTime| time.watermarks.standing(split);
+        self.time.as_ref().map_or(Standing::Steady, standing)
     }
 
     pub(super) fn close(&self, idle: &BTreeSet<SplitId>) -> Option<Closing> {
@@ -148,8 +153,15 @@ impl EventTime {
             .batch
             .column(self.column)
             .as_primitive::<TimestampMicrosecondType>();
-        for (split, newest) in newest_by_split(times, &rows.origin, raw) {
-            self.watermarks.accept(&raw.splits[split as usize], newest);
+        let mut newest = vec![None; raw.splits.len()];
+        for (&t, &record) in times.values().iter().zip(&rows.origin) {
+            let split = raw.records[record as usize].split as usize;
+            newest[split] = newest[split].max(Some(t));
+        }
+        for (split, newest) in raw.splits.iter().zip(newest) {
+            newest
+                .into_iter()
+                .for_each(|t| self.watermarks.accept(split, t));
         }
     }
 }

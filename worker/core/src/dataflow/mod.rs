@@ -3,12 +3,13 @@
 //! [`Dataflow::close`] computes what the epoch would do; only [`Dataflow::commit`] makes it the state that the next epoch
 //! opens on. An epoch that is not decided leaves no trace.
 
+mod error;
 mod flow;
 mod input;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{BooleanArray, TimestampMicrosecondArray};
+use arrow::array::BooleanArray;
 use arrow::record_batch::RecordBatch;
 use datafusion_common::DataFusionError;
 use evp_api::plan::{Late, NodeName, Plan};
@@ -18,9 +19,11 @@ use crate::dead_letter::Reject;
 use crate::ledger::Ledger;
 use crate::position::{Micros, SplitId};
 use crate::record::RawBatch;
+use crate::step;
 use crate::step::aggregate::{self, Aggregate, RestoreError};
 use crate::step::query::Query;
 use crate::watermark::Snapshot;
+pub use error::DataflowError;
 use flow::Flow;
 use input::Input;
 
@@ -53,6 +56,7 @@ pub struct Dataflow {
     sinks: Vec<SinkEnd>,
     ledger: Ledger,
     now: Micros,
+    most_state: usize,
 }
 
 /// One step of the graph, after what it reads.
@@ -154,7 +158,14 @@ impl Dataflow {
             sinks: sink_ends(plan, checked),
             ledger: Ledger::default(),
             now: Micros(0),
+            most_state: usize::MAX,
         })
+    }
+
+    /// Bounds the bytes that all steps together may hold, the open epoch's included. Beyond it
+    /// [`DataflowError::StateTooLarge`].
+    pub fn limit_state(&mut self, bytes: usize) {
+        self.most_state = bytes;
     }
 
     /// Goes on from a head's watermarks.
@@ -215,7 +226,7 @@ impl Dataflow {
     }
 
     /// Opens an epoch; its time is "now" of semantics 9, 12 and 37.
-    pub fn open(&mut self, now: Micros) -> Result<(), DataFusionError> {
+    pub fn open(&mut self, now: Micros) -> Result<(), DataflowError> {
         self.now = now;
         self.ledger = Ledger::default();
         for node in &mut self.nodes {
@@ -235,32 +246,45 @@ impl Dataflow {
     }
 
     /// Takes a raw batch of a source through the graph.
-    pub fn push(&mut self, source: &NodeName, raw: &RawBatch) -> Result<Pushed, DataFusionError> {
-        let mut pushed = Pushed::default();
+    pub fn push(&mut self, source: &NodeName, raw: &RawBatch) -> Result<Pushed, DataflowError> {
         let Some(input) = self.inputs.get_mut(source) else {
-            return Ok(pushed);
+            return Err(DataflowError::UnknownSource(source.clone()));
         };
-        let (rows, rejects) = input.take_in(
-            raw,
-            self.now,
-            self.ledger.sources.entry(source.clone()).or_default(),
-        )?;
-        pushed
-            .rejected
-            .extend(rejects.into_iter().map(|reject| (source.clone(), reject)));
-        let watermark = input.decided();
+        let counts = self.ledger.sources.entry(source.clone()).or_default();
+        let (rows, rejects) = input.take_in(raw, self.now, counts)?;
+        let rejected = rejects.into_iter().map(|reject| (source.clone(), reject));
+        let pushed = Pushed {
+            sinks: Vec::new(),
+            rejected: rejected.collect(),
+        };
         let mut flow = Flow {
             graph: self,
             source,
-            watermark,
+            raw,
             pushed,
         };
         flow.feed(source, rows)?;
-        Ok(flow.pushed)
+        let pushed = flow.pushed;
+        self.state_fits()?;
+        Ok(pushed)
+    }
+
+    /// What is held may not outgrow its bound: a named condition, never a killed process.
+    fn state_fits(&self) -> Result<(), DataflowError> {
+        let held = || self.aggregates().map(|(name, a)| (a.state_bytes(), name));
+        let bytes = held().map(|(bytes, _)| bytes).sum();
+        match held().max() {
+            Some((_, step)) if bytes > self.most_state => Err(DataflowError::StateTooLarge {
+                step: step.clone(),
+                bytes,
+                allowed: self.most_state,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Closes the epoch: watermarks, changed windows, closed windows, state deltas, counts. A failed balance is an error.
-    pub fn close(&mut self, idle: &Idle) -> Result<Closed, DataFusionError> {
+    pub fn close(&mut self, idle: &Idle) -> Result<Closed, DataflowError> {
         let none = BTreeSet::new();
         let closings: BTreeMap<_, _> = self
             .inputs
@@ -290,13 +314,11 @@ impl Dataflow {
             self.close_aggregate(at, &mut closed)?;
         }
         closed.ledger = self.ledger.clone();
-        closed.ledger.balance().map_err(|why| {
-            DataFusionError::Internal(format!("the ledger does not balance: {why}"))
-        })?;
+        closed.ledger.balance().map_err(DataflowError::Unbalanced)?;
         Ok(closed)
     }
 
-    fn close_aggregate(&mut self, at: usize, closed: &mut Closed) -> Result<(), DataFusionError> {
+    fn close_aggregate(&mut self, at: usize, closed: &mut Closed) -> Result<(), DataflowError> {
         let node = &mut self.nodes[at];
         let Step::Aggregate { aggregate, .. } = &mut node.step else {
             return Ok(());
@@ -305,23 +327,22 @@ impl Dataflow {
             .closings
             .get(&node.source)
             .and_then(|c| c.snapshot.watermark);
-        let closing = aggregate.close(watermark)?;
+        let closing = aggregate
+            .close(watermark)
+            .map_err(|e| failed_at_close(&node.name, e))?;
         if let Some(delta) = aggregate.delta(&closing)? {
             closed.state.insert(node.name.clone(), delta);
         }
         let name = node.name.clone();
-        if closing.changed.num_rows() > 0 {
-            self.changes(&name, &closing.changed, None, &mut closed.sinks)?;
-        }
-        if closing.closed.num_rows() > 0 {
-            self.closed_rows(&name, &closing.closed, &mut closed.sinks)?;
-        }
+        let none_goes = vec![false; closing.changed.num_rows()];
+        self.changes(&name, &closing.changed, &none_goes, &mut closed.sinks)?;
+        self.closed_rows(&name, &closing.closed, &mut closed.sinks)?;
         closed.aggregates.insert(name, closing);
         Ok(())
     }
 
     /// The epoch was decided.
-    pub fn commit(&mut self, closed: Closed) -> Result<(), DataFusionError> {
+    pub fn commit(&mut self, closed: Closed) -> Result<(), DataflowError> {
         for (name, closing) in closed.closings {
             if let Some(input) = self.inputs.get_mut(&name) {
                 input.commit(closing);
@@ -336,14 +357,14 @@ impl Dataflow {
     }
 
     /// The open epoch is forgotten; the next one opens on the last decided state.
-    pub fn abandon(&mut self) -> Result<(), DataFusionError> {
+    pub fn abandon(&mut self) -> Result<(), DataflowError> {
         self.inputs.values_mut().for_each(Input::abandon);
-        self.nodes
-            .iter_mut()
-            .try_for_each(|node| match &mut node.step {
-                Step::Aggregate { aggregate, .. } => aggregate.abandon(),
-                Step::Query(_) => Ok(()),
-            })
+        for node in &mut self.nodes {
+            if let Step::Aggregate { aggregate, .. } = &mut node.step {
+                aggregate.abandon()?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -369,20 +390,15 @@ fn sink_ends(plan: &Plan, checked: &CheckedPlan) -> Vec<SinkEnd> {
     plan.sinks.iter().filter_map(end).collect()
 }
 
-/// Newest event time of each split in a batch.
-fn newest_by_split(
-    times: &TimestampMicrosecondArray,
-    origin: &[u32],
-    raw: &RawBatch,
-) -> BTreeMap<u32, i64> {
-    let mut newest = BTreeMap::new();
-    for (&t, &record) in times.values().iter().zip(origin) {
-        let seen = newest
-            .entry(raw.records[record as usize].split)
-            .or_insert(t);
-        *seen = t.max(*seen);
+/// A sum that its type cannot hold is named; anything else is the engine's.
+fn failed_at_close(step: &NodeName, error: DataFusionError) -> DataflowError {
+    match step::kind_of(&error) {
+        Some(why) => DataflowError::Overflow {
+            step: step.clone(),
+            why: why.to_owned(),
+        },
+        None => error.into(),
     }
-    newest
 }
 
 /// Flags of rows that a mask refuses.

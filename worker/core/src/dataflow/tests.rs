@@ -347,3 +347,5 @@ fn state_of_another_meaning_is_refused() {
             .is_err()
     );
 }
+
+mod failures;

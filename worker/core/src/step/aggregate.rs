@@ -7,6 +7,7 @@
 mod groups;
 mod measures;
 mod store;
+mod sum;
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use datafusion_common::DataFusionError;
 use crate::check::AggregatePlanned;
 use crate::dead_letter::{Reject, RejectCode};
 use crate::position::Micros;
-use crate::step::{Rows, evaluate};
+use crate::step::{Compiled, Rows, evaluate};
 use crate::window;
 use groups::Groups;
 use measures::Measures;
@@ -107,7 +108,11 @@ impl Aggregate {
     ) -> Result<Counted, DataFusionError> {
         let (rows, late) = self.on_time(rows, watermark)?;
         let before = rows.batch.num_rows();
-        let computed = evaluate(self.measures.arguments(), rows)?;
+        let compiled = Compiled {
+            exprs: self.measures.arguments(),
+            name: &|argument| self.measure_of(argument),
+        };
+        let computed = evaluate(&compiled, rows)?;
         let batch = &computed.rows.batch;
         debug_assert_eq!(before, batch.num_rows() + computed.rejects.len());
         if batch.num_rows() > 0 {
@@ -130,6 +135,12 @@ impl Aggregate {
             late,
             rejects: computed.rejects,
         })
+    }
+
+    /// The measure that an argument belongs to.
+    fn measure_of(&self, argument: usize) -> Option<String> {
+        let of = measures::owners(&self.plan).nth(argument)?;
+        Some(of.field.name().clone())
     }
 
     /// Window start of each row.

@@ -3,6 +3,8 @@
 pub mod aggregate;
 pub mod query;
 
+use std::sync::Arc;
+
 use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::compute;
 use arrow::error::ArrowError;
@@ -44,6 +46,14 @@ impl Rows {
     }
 }
 
+/// Expressions with the columns they are for, so that a failure can name one.
+pub(crate) struct Compiled<'a> {
+    /// The expressions.
+    pub(crate) exprs: &'a [Arc<dyn PhysicalExpr>],
+    /// What each is for; `None`: it has no name.
+    pub(crate) name: &'a dyn Fn(usize) -> Option<String>,
+}
+
 /// What evaluating expressions over rows gave: the values of the rows that could be computed, and the rows that could not.
 pub(crate) struct Evaluated {
     /// The rows that could be computed.
@@ -56,35 +66,33 @@ pub(crate) struct Evaluated {
 
 /// Evaluates; where SQL fails, finds the failing rows by bisecting (semantics 38). The message names the failure's kind, no
 /// content.
-pub(crate) fn evaluate(
-    exprs: &[std::sync::Arc<dyn PhysicalExpr>],
-    rows: Rows,
-) -> Result<Evaluated, DataFusionError> {
-    if let Ok(values) = values(exprs, &rows.batch) {
-        Ok(Evaluated {
+pub(crate) fn evaluate(compiled: &Compiled<'_>, rows: Rows) -> Result<Evaluated, DataFusionError> {
+    if let Ok(values) = values(compiled.exprs, &rows.batch) {
+        return Ok(Evaluated {
             rows,
             values,
             rejects: Vec::new(),
-        })
-    } else {
-        let (mut good, mut bad) = (Vec::new(), Vec::new());
-        bisect(exprs, &rows.batch, 0, &mut good, &mut bad);
-        let rejects = bad
-            .iter()
-            .map(|(row, message)| reject(&rows, *row, message))
-            .collect();
-        let rows = rows.take(&good)?;
-        let values = values(exprs, &rows.batch)?;
-        Ok(Evaluated {
-            rows,
-            values,
-            rejects,
-        })
+        });
     }
+    let mut search = Search {
+        compiled,
+        origin: &rows.origin,
+        good: Vec::new(),
+        rejects: Vec::new(),
+    };
+    search.bisect(&rows.batch, 0);
+    let Search { good, rejects, .. } = search;
+    let rows = rows.take(&good)?;
+    let values = values(compiled.exprs, &rows.batch)?;
+    Ok(Evaluated {
+        rows,
+        values,
+        rejects,
+    })
 }
 
 fn values(
-    exprs: &[std::sync::Arc<dyn PhysicalExpr>],
+    exprs: &[Arc<dyn PhysicalExpr>],
     batch: &RecordBatch,
 ) -> Result<Vec<ArrayRef>, DataFusionError> {
     exprs
@@ -93,49 +101,53 @@ fn values(
         .collect()
 }
 
-fn bisect(
-    exprs: &[std::sync::Arc<dyn PhysicalExpr>],
-    batch: &RecordBatch,
-    first: u32,
-    good: &mut Vec<u32>,
-    bad: &mut Vec<(u32, String)>,
-) {
-    let rows = batch.num_rows();
-    match values(exprs, batch) {
-        Ok(_) => good.extend(
-            (0..rows)
-                .filter_map(|i| u32::try_from(i).ok())
-                .map(|i| first + i),
-        ),
-        Err(error) if rows <= 1 => bad.push((first, kind_of(&error).to_owned())),
-        Err(_) => {
-            let half = rows / 2;
-            bisect(exprs, &batch.slice(0, half), first, good, bad);
-            let second = first + u32::try_from(half).unwrap_or(u32::MAX);
-            bisect(exprs, &batch.slice(half, rows - half), second, good, bad);
+/// What is said of a failure of no known kind.
+const OTHER: &str = "an expression cannot be computed";
+
+/// The search for the rows on which SQL fails.
+struct Search<'a> {
+    compiled: &'a Compiled<'a>,
+    origin: &'a [u32],
+    good: Vec<u32>,
+    rejects: Vec<Reject>,
+}
+
+impl Search<'_> {
+    fn bisect(&mut self, batch: &RecordBatch, first: u32) {
+        let rows = u32::try_from(batch.num_rows()).unwrap_or(u32::MAX);
+        match values(self.compiled.exprs, batch) {
+            Ok(_) => self.good.extend(first..first + rows),
+            Err(error) if rows <= 1 => self.reject(batch, first, &error),
+            Err(_) => {
+                let half = batch.num_rows() / 2;
+                self.bisect(&batch.slice(0, half), first);
+                let second = first + rows / 2;
+                self.bisect(&batch.slice(half, batch.num_rows() - half), second);
+            }
         }
     }
-}
 
-fn reject(rows: &Rows, row: u32, message: &str) -> Reject {
-    let record = rows.origin.get(row as usize).copied().unwrap_or(row);
-    Reject {
-        record,
-        code: RejectCode::ExpressionFailed,
-        message: message.to_owned(),
-        field: None,
+    fn reject(&mut self, batch: &RecordBatch, row: u32, error: &DataFusionError) {
+        let fails = |expr: &Arc<dyn PhysicalExpr>| expr.evaluate(batch).is_err();
+        let failing = self.compiled.exprs.iter().position(fails);
+        self.rejects.push(Reject {
+            record: self.origin.get(row as usize).copied().unwrap_or(row),
+            code: RejectCode::ExpressionFailed,
+            message: kind_of(error).unwrap_or(OTHER).to_owned(),
+            field: failing.and_then(self.compiled.name),
+        });
     }
 }
 
-/// What went wrong, without the values it went wrong on.
-fn kind_of(error: &DataFusionError) -> &'static str {
+/// What went wrong, without the values it went wrong on; `None`: nothing that values alone can bring about.
+pub(crate) fn kind_of(error: &DataFusionError) -> Option<&'static str> {
     match error.find_root() {
-        DataFusionError::ArrowError(arrow, _) => match arrow.as_ref() {
+        DataFusionError::ArrowError(arrow, _) => Some(match arrow.as_ref() {
             ArrowError::DivideByZero => "division by zero",
             ArrowError::ArithmeticOverflow(_) => "arithmetic overflow",
             ArrowError::CastError(_) | ArrowError::ParseError(_) => "a value cannot be cast",
-            _ => "an expression cannot be computed",
-        },
-        _ => "an expression cannot be computed",
+            _ => OTHER,
+        }),
+        _ => None,
     }
 }

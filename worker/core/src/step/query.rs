@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute;
+use arrow::compute::kernels::zip::zip;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use datafusion_common::DataFusionError;
+use datafusion_common::{DataFusionError, ScalarValue};
 use datafusion_physical_expr::PhysicalExpr;
 
-use super::{Rows, evaluate};
+use super::{Compiled, Rows, evaluate};
 use crate::check::QueryPlanned;
 use crate::dead_letter::Reject;
 use crate::position::Micros;
@@ -86,7 +87,12 @@ impl Query {
         let (mut rows, mut rejects) = self.filtered(rows)?;
         let filtered = before - rows.batch.num_rows() - rejects.len();
         if let Some(select) = &self.select {
-            let computed = evaluate(select, rows)?;
+            let name = |i: usize| Some(self.plan.output.field(i).name().clone());
+            let compiled = Compiled {
+                exprs: select,
+                name: &name,
+            };
+            let computed = evaluate(&compiled, rows)?;
             rejects.extend(computed.rejects);
             let options =
                 RecordBatchOptions::new().with_row_count(Some(computed.rows.batch.num_rows()));
@@ -111,7 +117,11 @@ impl Query {
         let Some(filter) = &self.filter else {
             return Ok((rows, Vec::new()));
         };
-        let computed = evaluate(std::slice::from_ref(filter), rows)?;
+        let compiled = Compiled {
+            exprs: std::slice::from_ref(filter),
+            name: &|_| None,
+        };
+        let computed = evaluate(&compiled, rows)?;
         let mask = mask(computed.values[0].as_boolean());
         let rows = if mask.true_count() == mask.len() {
             computed.rows
@@ -121,32 +131,47 @@ impl Query {
         Ok((rows, computed.rejects))
     }
 
-    /// For changes (semantics 18): every row is projected, and those that `where` refuses are marked.
+    /// For changes (semantics 18): every row is projected, and marked whether it stays: neither deleted above nor refused by
+    /// `where`.
     pub fn changes(
         &self,
         batch: &RecordBatch,
+        delete: &[bool],
     ) -> Result<(RecordBatch, BooleanArray), DataFusionError> {
-        let passes = match &self.filter {
-            Some(filter) => mask(
-                filter
-                    .evaluate(batch)?
-                    .into_array(batch.num_rows())?
-                    .as_boolean(),
-            ),
-            None => BooleanArray::from(vec![true; batch.num_rows()]),
-        };
+        let mut stays: BooleanArray = delete.iter().map(|gone| Some(!gone)).collect();
+        if let Some(filter) = &self.filter {
+            let passes = filter.evaluate_selection(batch, &stays)?;
+            let passes = passes.into_array(batch.num_rows())?;
+            stays = compute::and(&stays, &mask(passes.as_boolean()))?;
+        }
         let Some(select) = &self.select else {
-            return Ok((batch.clone(), passes));
+            return Ok((batch.clone(), stays));
         };
-        let columns = select
-            .iter()
-            .map(|expr| expr.evaluate(batch)?.into_array(batch.num_rows()))
-            .collect::<Result<Vec<_>, _>>()?;
+        let columns = select.iter().map(|expr| change(expr, batch, &stays));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let output = self.plan.output.clone();
         Ok((
-            RecordBatch::try_new(self.plan.output.clone(), columns)?,
-            passes,
+            RecordBatch::try_new_with_options(output, columns, &options)?,
+            stays,
         ))
     }
+}
+
+/// A column of changes. A row that goes needs its key alone, which is a plain column: where a value of such a row cannot be
+/// computed, it is the type's default.
+fn change(
+    expr: &Arc<dyn PhysicalExpr>,
+    batch: &RecordBatch,
+    stays: &BooleanArray,
+) -> Result<ArrayRef, DataFusionError> {
+    let rows = batch.num_rows();
+    if let Ok(values) = expr.evaluate(batch).and_then(|v| v.into_array(rows)) {
+        return Ok(values);
+    }
+    let values = expr.evaluate_selection(batch, stays)?.into_array(rows)?;
+    let nothing = ScalarValue::new_default(values.data_type())?.to_scalar()?;
+    Ok(zip(stays, &values, &nothing)?)
 }
 
 /// Null is not true.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, Int64Array};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use arrow::row::{RowConverter, SortField};
-use datafusion_common::DataFusionError;
+use datafusion_common::Result;
 use datafusion_expr::{EmitTo, ExprSchemable, GroupsAccumulator};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
@@ -13,7 +13,8 @@ use hashbrown::HashSet;
 
 use super::groups::Groups;
 use super::store::State;
-use crate::check::{AggregatePlanned, MeasureKind};
+use super::sum::CheckedSum;
+use crate::check::{AggregatePlanned, Measure, MeasureKind};
 use crate::position::Micros;
 use crate::sql;
 
@@ -69,7 +70,7 @@ pub(super) struct Gathered<'a> {
 }
 
 impl Measures {
-    pub(super) fn new(plan: &AggregatePlanned) -> Result<Self, DataFusionError> {
+    pub(super) fn new(plan: &AggregatePlanned) -> Result<Self> {
         let mut measures = Self {
             kinds: Vec::new(),
             arguments: Vec::new(),
@@ -89,7 +90,7 @@ impl Measures {
                         .alias(measure.field.name())
                         .schema(plan.input.clone())
                         .build()?;
-                    let states = function.state_fields()?;
+                    let states = state_fields(&function)?;
                     Kind::Function {
                         function,
                         states,
@@ -114,11 +115,7 @@ impl Measures {
         Ok(measures)
     }
 
-    pub(super) fn open(
-        &mut self,
-        plan: &AggregatePlanned,
-        now: Micros,
-    ) -> Result<(), DataFusionError> {
+    pub(super) fn open(&mut self, plan: &AggregatePlanned, now: Micros) -> Result<()> {
         if self.reads_now {
             self.compile(plan, now)
         } else {
@@ -126,7 +123,7 @@ impl Measures {
         }
     }
 
-    fn compile(&mut self, plan: &AggregatePlanned, now: Micros) -> Result<(), DataFusionError> {
+    fn compile(&mut self, plan: &AggregatePlanned, now: Micros) -> Result<()> {
         let compiled = argument_exprs(plan).map(|expr| sql::compile(expr, &plan.input, now));
         self.arguments = compiled.collect::<Result<_, _>>()?;
         Ok(())
@@ -169,29 +166,11 @@ impl Measures {
         self.kinds.iter().enumerate().filter_map(distinct).collect()
     }
 
-    /// Names the meaning of the state rows.
-    pub(super) fn meaning(&self) -> String {
-        let one = |kind: &Kind| match kind {
-            Kind::Function { function, .. } => {
-                let arguments: Vec<_> = function
-                    .expressions()
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect();
-                format!("{}({})", function.fun().name(), arguments.join(", "))
-            }
-            Kind::Distinct { first, .. } => format!("count(DISTINCT {})", self.arguments[*first]),
-        };
-        self.kinds.iter().map(one).collect::<Vec<_>>().join("; ")
-    }
-
     /// Accumulators that gathered nothing.
-    pub(super) fn partial(&self) -> Result<Partial, DataFusionError> {
+    pub(super) fn partial(&self) -> Result<Partial> {
         let one = |kind: &Kind| {
             Ok(match kind {
-                Kind::Function { function, .. } => {
-                    PartialMeasure::Function(function.create_groups_accumulator()?)
-                }
+                Kind::Function { function, .. } => PartialMeasure::Function(accumulator(function)?),
                 Kind::Distinct { value, .. } => PartialMeasure::Distinct {
                     counts: Vec::new(),
                     seen: HashSet::new(),
@@ -201,11 +180,7 @@ impl Measures {
             })
         };
         Ok(Partial {
-            measures: self
-                .kinds
-                .iter()
-                .map(one)
-                .collect::<Result<_, DataFusionError>>()?,
+            measures: self.kinds.iter().map(one).collect::<Result<_>>()?,
         })
     }
 
@@ -216,7 +191,7 @@ impl Measures {
         gathered: &Gathered<'_>,
         groups: &Groups,
         state: &State,
-    ) -> Result<(), DataFusionError> {
+    ) -> Result<()> {
         for (i, (kind, measure)) in self.kinds.iter().zip(&mut partial.measures).enumerate() {
             match (kind, measure) {
                 (
@@ -246,7 +221,7 @@ impl Measures {
         groups: usize,
         old: &[ArrayRef],
         rows: &[usize],
-    ) -> Result<Vec<ArrayRef>, DataFusionError> {
+    ) -> Result<Vec<ArrayRef>> {
         let all: Vec<usize> = (0..groups).collect();
         let (mut merged, mut at) = (Vec::new(), 0);
         for (kind, measure) in self.kinds.iter().zip(&mut partial.measures) {
@@ -257,7 +232,7 @@ impl Measures {
                     },
                     PartialMeasure::Function(gathered),
                 ) => {
-                    let mut sum = function.create_groups_accumulator()?;
+                    let mut sum = accumulator(function)?;
                     sum.merge_batch(&gathered.state(EmitTo::All)?, &all, groups)?;
                     if !rows.is_empty() {
                         sum.merge_batch(&old[at..at + states.len()], rows, groups)?;
@@ -285,11 +260,7 @@ impl Measures {
     }
 
     /// State columns to the measures' values.
-    pub(super) fn evaluate(
-        &self,
-        states: &[ArrayRef],
-        rows: usize,
-    ) -> Result<Vec<ArrayRef>, DataFusionError> {
+    pub(super) fn evaluate(&self, states: &[ArrayRef], rows: usize) -> Result<Vec<ArrayRef>> {
         let all: Vec<usize> = (0..rows).collect();
         let (mut values, mut at) = (Vec::new(), 0);
         for kind in &self.kinds {
@@ -299,9 +270,9 @@ impl Measures {
                     states: fields,
                     ..
                 } => {
-                    let mut accumulator = function.create_groups_accumulator()?;
-                    accumulator.merge_batch(&states[at..at + fields.len()], &all, rows)?;
-                    values.push(accumulator.evaluate(EmitTo::All)?);
+                    let mut merged = accumulator(function)?;
+                    merged.merge_batch(&states[at..at + fields.len()], &all, rows)?;
+                    values.push(merged.evaluate(EmitTo::All)?);
                     at += fields.len();
                 }
                 Kind::Distinct { .. } => {
@@ -314,13 +285,56 @@ impl Measures {
     }
 }
 
+/// Names the meaning of the state rows, whatever else the input holds beside the arguments.
+pub(super) fn meaning(plan: &AggregatePlanned) -> String {
+    let one = |measure: &Measure| match &measure.kind {
+        MeasureKind::Function {
+            function,
+            arguments,
+        } => {
+            let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+            format!("{}({})", function.name(), arguments.join(", "))
+        }
+        MeasureKind::Distinct(value) => format!("count(DISTINCT {value})"),
+    };
+    plan.measures.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// An accumulator that gathered nothing.
+fn accumulator(function: &AggregateFunctionExpr) -> Result<Box<dyn GroupsAccumulator>> {
+    match checked_sum(function) {
+        Some(sum) => Ok(Box::new(sum)),
+        None => function.create_groups_accumulator(),
+    }
+}
+
+fn state_fields(function: &AggregateFunctionExpr) -> Result<Vec<FieldRef>> {
+    match checked_sum(function) {
+        Some(sum) => Ok(vec![sum.state_field()]),
+        None => function.state_fields(),
+    }
+}
+
+fn checked_sum(function: &AggregateFunctionExpr) -> Option<CheckedSum> {
+    let is_sum = function.fun().name() == "sum";
+    is_sum.then(|| CheckedSum::of(function.field().data_type()))?
+}
+
 fn argument_exprs(plan: &AggregatePlanned) -> impl Iterator<Item = &datafusion_expr::Expr> {
-    plan.measures
-        .iter()
-        .flat_map(|measure| match &measure.kind {
-            MeasureKind::Function { arguments, .. } => arguments.as_slice(),
-            MeasureKind::Distinct(value) => std::slice::from_ref(value),
-        })
+    plan.measures.iter().flat_map(arguments)
+}
+
+fn arguments(measure: &Measure) -> &[datafusion_expr::Expr] {
+    match &measure.kind {
+        MeasureKind::Function { arguments, .. } => arguments,
+        MeasureKind::Distinct(value) => std::slice::from_ref(value),
+    }
+}
+
+/// For each argument the measure that it is of.
+pub(super) fn owners(plan: &AggregatePlanned) -> impl Iterator<Item = &Measure> {
+    let owned = |measure| arguments(measure).iter().map(move |_| measure);
+    plan.measures.iter().flat_map(owned)
 }
 
 /// Counts values of a group that neither the stored state nor this epoch has seen. Null is no value.
@@ -330,7 +344,7 @@ fn distinct(
     argument: usize,
     gathered: &Gathered<'_>,
     (groups, state): (&Groups, &State),
-) -> Result<(), DataFusionError> {
+) -> Result<()> {
     let PartialMeasure::Distinct {
         counts,
         seen,

@@ -12,7 +12,7 @@ use datafusion_common::DataFusionError;
 use hashbrown::{HashMap, HashSet};
 
 use super::groups::{Groups, key_converter};
-use super::measures::{Measures, Partial, split_distinct_key};
+use super::measures::{self, Measures, Partial, split_distinct_key};
 use crate::check::AggregatePlanned;
 use crate::protocol::digest::Digest;
 use crate::state::{self, Section};
@@ -113,7 +113,7 @@ impl State {
             keys: key_converter(plan)?,
             states: RowConverter::new(state_fields.iter().map(one).collect())?,
             distinct: distinct.collect::<Result<_, DataFusionError>>()?,
-            fingerprint: fingerprint(plan, measures, &key_fields, &state_fields),
+            fingerprint: fingerprint(plan, &key_fields, &state_fields),
             key_fields,
             state_fields,
             buckets: BTreeMap::new(),
@@ -410,7 +410,7 @@ impl State {
         let values = converter.convert_columns(std::slice::from_ref(values))?;
         for (group, value) in groups.iter().zip(values.iter()) {
             let mut key = Vec::new();
-            super::measures::distinct_key(&mut key, measure, group.data(), value.data());
+            measures::distinct_key(&mut key, measure, group.data(), value.data());
             self.put_distinct(key.into());
         }
         Ok(())
@@ -423,12 +423,7 @@ fn columns(converter: &RowConverter, rows: &[&[u8]]) -> Result<Vec<ArrayRef>, Da
 }
 
 /// Window, keys and measures decide what a state row means.
-fn fingerprint(
-    plan: &AggregatePlanned,
-    measures: &Measures,
-    keys: &[Field],
-    states: &[Field],
-) -> String {
+fn fingerprint(plan: &AggregatePlanned, keys: &[Field], states: &[Field]) -> String {
     let typed = |fields: &[Field]| {
         fields
             .iter()
@@ -444,7 +439,7 @@ fn fingerprint(
         plan.plan.window,
         event_time.field(0).name(),
         typed(keys),
-        measures.meaning(),
+        measures::meaning(plan),
         typed(states),
     );
     Digest::of(text.as_bytes()).0
