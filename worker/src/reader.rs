@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evp_api::plan::NodeName;
 use evp_core::position::SplitPositions;
-use evp_core::record::RawBatch;
+use evp_core::record::{RawBatch, Reached};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,9 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 /// How long a source that cannot be reached is left alone.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How often a source is asked for splits that came since (semantics 24).
+pub const LOOK_EVERY: Duration = Duration::from_mins(1);
+
 /// What a reader has to say.
 #[derive(Debug)]
 pub enum Read {
@@ -34,14 +37,14 @@ pub enum Read {
     Stopped(NodeName, SourceError),
 }
 
-/// Reads one source until told to stop. `start`: the positions to read on from.
+/// Reads one source until told to stop.
 pub struct Reader {
     /// Name of the source.
     pub name: NodeName,
     /// The source.
     pub source: Box<dyn Source>,
-    /// Where to read on.
-    pub start: SplitPositions,
+    /// Where to read on, then where each split stands after the batches handed over.
+    pub positions: SplitPositions,
     /// Most that one batch may hold.
     pub budget: Budget,
     /// Where batches go.
@@ -61,34 +64,62 @@ impl Reader {
     }
 
     async fn read(&mut self) {
-        while let Err(error) = self.source.seek(&self.start).await {
+        while let Err(error) = self.source.seek(&self.positions).await {
             if self.failed(error).await.is_none() {
                 return;
             }
         }
+        let mut looked = self.clock.elapsed();
         loop {
-            match self.source.poll(self.budget, POLL_WAIT).await {
-                Ok(batch)
-                    if batch.records.is_empty()
-                        && batch.reached.is_empty()
-                        && batch.gaps.is_empty() => {}
-                Ok(batch) => {
-                    if self
-                        .batches
-                        .send(Read::Batch(self.name.clone(), batch))
-                        .await
-                        .is_err()
-                    {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    if self.failed(error).await.is_none() {
-                        return;
-                    }
-                }
+            let is_due = self.clock.elapsed().saturating_sub(looked) >= LOOK_EVERY;
+            let read = if is_due {
+                looked = self.clock.elapsed();
+                self.look_for_splits().await
+            } else {
+                self.source.poll(self.budget, POLL_WAIT).await
+            };
+            let heard = match read {
+                Ok(batch) => self.hand_over(batch).await,
+                Err(error) => self.failed(error).await,
+            };
+            if heard.is_none() {
+                return;
             }
         }
+    }
+
+    /// Takes splits that came since into the assignment. Their start is told before anything of them is read, so that the
+    /// epoch that reads them first holds where they began.
+    async fn look_for_splits(&mut self) -> Result<RawBatch, SourceError> {
+        let new = self.source.splits(Some(&self.positions)).await?;
+        if new.is_empty() {
+            return Ok(RawBatch::default());
+        }
+        let mut all = self.positions.clone();
+        all.extend(new.clone());
+        self.source.seek(&all).await?;
+        let reached = new.into_iter().map(|(split, position)| Reached {
+            split,
+            position,
+            end: None,
+        });
+        Ok(RawBatch {
+            reached: reached.collect(),
+            ..RawBatch::default()
+        })
+    }
+
+    /// `None`: nobody listens.
+    async fn hand_over(&mut self, batch: RawBatch) -> Option<()> {
+        if batch.records.is_empty() && batch.reached.is_empty() && batch.gaps.is_empty() {
+            return Some(());
+        }
+        for reached in &batch.reached {
+            let position = reached.position.clone();
+            self.positions.insert(reached.split.clone(), position);
+        }
+        let read = Read::Batch(self.name.clone(), batch);
+        self.batches.send(read).await.ok()
     }
 
     /// Reports; `None`: the reader ends.
@@ -108,3 +139,6 @@ impl Reader {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests;

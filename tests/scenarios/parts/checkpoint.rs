@@ -98,6 +98,7 @@ impl Place {
             lane: Lane::default(),
             plan: json!({}),
             targets: BTreeMap::new(),
+            fingerprints: BTreeMap::new(),
             seen: None,
             clock: SystemClock::shared(),
             ids: Ids::os(),

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use evp_api::plan::NodeName;
 use evp_core::position::{Epoch, Micros, Positions, Term};
-pub use evp_core::protocol::decide::Identity;
+pub use evp_core::protocol::decide::{Fingerprints, Identity};
 use evp_core::protocol::digest::Digest;
 use evp_core::protocol::head::{Body, Head, Rolling, Undone, WatermarkSnapshots};
 use evp_core::protocol::identity::Namespace;
@@ -67,6 +67,8 @@ pub struct Setup {
     pub plan: serde_json::Value,
     /// Target of each sink of the plan, as any text that changes when the target does.
     pub targets: BTreeMap<NodeName, String>,
+    /// What the state of each step of the plan means: a head that holds another is not taken over.
+    pub fingerprints: Fingerprints,
     /// The newest epoch anybody saw (`--seen-epoch`).
     pub seen: Option<Epoch>,
     /// Time.

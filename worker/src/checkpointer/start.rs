@@ -139,6 +139,7 @@ impl Start {
             born: by_ref(&objects.born),
             me: &self.setup.identity,
             seen: self.setup.seen,
+            fingerprints: &self.setup.fingerprints,
         })
     }
 

@@ -79,6 +79,13 @@ impl Stop {
             ),
             Refusal::Fenced { term, pod } => Self::fenced(url, term, &pod),
             Refusal::Behind { head, seen } => Self::behind(url, head.map(|e| e.0), seen.0),
+            Refusal::StateIncompatible(step) => Self::stalled(
+                reason::STATE_INCOMPATIBLE,
+                format!(
+                    "step {step}: its window, groups, event time or measures are others than those its state was kept for; \
+                     revert the change, or give the changed pipeline a new checkpoint path and new tables"
+                ),
+            ),
             Refusal::Newer(name, format) => Self::newer(url, name, format),
             Refusal::Damaged(what) => Self::damaged(url, &what),
         }

@@ -78,6 +78,7 @@ impl Runtime {
         let quiet = self.is_quiet(&open, &closed);
         if quiet {
             self.dataflow.abandon()?;
+            self.checkpointer.record_quietly().await?;
         } else {
             self.commit(open, closed, reporter).await?;
         }

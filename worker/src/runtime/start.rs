@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Halt, Runtime, Until};
 use crate::activity::Activity;
 use crate::checkpointer::{
-    Checkpointer, CrashPoints, Report, Setup, StartPoint, StartPositions, Started, Stop,
+    Checkpointer, CrashPoints, Fingerprints, Report, Setup, StartPoint, StartPositions, Started,
+    Stop,
 };
 use crate::ids::Ids;
 use crate::job::{self, Parts, SinkOpener};
@@ -62,12 +63,13 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
     let Start { checked, parts, .. } = start;
     let place = parts.storage.open(&checked.plan.checkpoint.path)?;
     let mut sources = open_sources(checked, parts);
-    let Started {
-        mut checkpointer, ..
-    } = begin(start, &place, &mut sources).await?;
-    let starts = positions(&mut sources, checkpointer.body()).await?;
-    let mut dataflow = restore(checked, &checkpointer, &starts).await?;
+    let mut dataflow = Dataflow::new(checked)
+        .map_err(|e| Halt::person(reason::PLAN_REFUSED, e.strip_backtrace()))?;
     dataflow.limit_state(parts.budget.state);
+    let begun = begin(start, &place, &mut sources, dataflow.fingerprints()).await?;
+    let mut checkpointer = begun.checkpointer;
+    let starts = positions(&mut sources, checkpointer.body()).await?;
+    restore(&mut dataflow, &checkpointer, &starts).await?;
     roll_forward(start, &place, &mut checkpointer).await?;
     let nonce = start.ids.nonce();
     let next = checkpointer.open(parts.clock.now());
@@ -140,13 +142,19 @@ impl StartPositions for FirstPositions<'_> {
     }
 }
 
-async fn begin(start: &Start, place: &Location, sources: &mut Sources) -> Result<Started, Halt> {
+async fn begin(
+    start: &Start,
+    place: &Location,
+    sources: &mut Sources,
+    fingerprints: Fingerprints,
+) -> Result<Started, Halt> {
     let setup = Setup {
         location: place.clone(),
         identity: start.identity.clone(),
         lane: start.lane.clone(),
         plan: digest_input(&start.spec),
         targets: job::targets(&start.checked),
+        fingerprints,
         seen: start.seen,
         clock: start.parts.clock.clone(),
         ids: start.ids.clone(),
@@ -168,30 +176,18 @@ async fn positions(sources: &mut Sources, body: &Body) -> Result<Positions, Halt
     Ok(positions)
 }
 
-/// The worker is the last judge of state: what does not fit the plan stops it.
+/// Reads the head's watermarks and state; that they fit the plan was judged before the lane was taken.
 async fn restore(
-    checked: &CheckedPlan,
+    dataflow: &mut Dataflow,
     checkpointer: &Checkpointer,
     starts: &Positions,
-) -> Result<Dataflow, Halt> {
-    let mut dataflow = Dataflow::new(checked)
-        .map_err(|e| Halt::person(reason::PLAN_REFUSED, e.strip_backtrace()))?;
+) -> Result<(), Halt> {
     let body = checkpointer.body();
     dataflow.restore_watermarks(&body.watermarks);
-    for (step, fingerprint) in dataflow.fingerprints() {
-        let Some(state) = body.state.get(&step) else {
-            continue;
-        };
-        if state.fingerprint != fingerprint {
-            let message = format!(
-                "step {step}: its window, groups, event time or measures are others than those its state was kept for; \
-                 revert the change, or give the changed pipeline a new checkpoint path and new tables"
-            );
-            return Err(Halt::person(reason::STATE_INCOMPATIBLE, message));
-        }
-        for file in &state.files {
+    for step in dataflow.fingerprints().keys() {
+        for file in body.state.get(step).iter().flat_map(|state| &state.files) {
             let bytes = checkpointer.state().get(file).await?;
-            dataflow.restore_state(&step, &bytes).map_err(|e| {
+            dataflow.restore_state(step, &bytes).map_err(|e| {
                 Halt::person(
                     reason::CHECKPOINT_DAMAGED,
                     format!("state file {}: {e}", file.name),
@@ -204,7 +200,7 @@ async fn restore(
             .keys()
             .for_each(|split| dataflow.register(source, split));
     }
-    Ok(dataflow)
+    Ok(())
 }
 
 /// What is decided and not recorded as applied is applied first, under the plan that decided it; every sink is asked what it
@@ -287,11 +283,11 @@ fn spawn_readers(
         ..batch
     };
     for (name, source) in sources {
-        let start = starts.get(&name).cloned().unwrap_or_default();
+        let positions = starts.get(&name).cloned().unwrap_or_default();
         let reader = Reader {
             name,
             source,
-            start,
+            positions,
             budget,
             batches: batches.clone(),
             clock: parts.clock.clone(),

@@ -160,7 +160,7 @@ impl DeadLetterSink {
         let body: Body =
             body.map_err(|e| target.stop(reason::CHECKPOINT_DAMAGED, &e.to_string()))?;
         let marker = self.marker(intent.epoch)?;
-        if !exists(target, &marker).await? {
+        if !holds(target, &marker, intent).await? {
             for file in &body.files {
                 publish(target, file).await?;
             }
@@ -201,6 +201,26 @@ async fn publish(target: &Target, file: &StagedFile) -> Result<(), SinkError> {
         Err(object_store::Error::NotFound { .. }) => Err(lost("is gone".to_owned())),
         Err(e) => Err(target.unavailable("a copied file cannot be looked at", &e)),
     }
+}
+
+/// The marker of the intent's epoch is there. One that speaks of other files is of an epoch that the head has forgotten.
+async fn holds(target: &Target, marker: &Path, intent: &Intent) -> Result<bool, SinkError> {
+    let failed = |e| target.unavailable("a marker cannot be read", &e);
+    let found = match target.store.get(marker).await {
+        Ok(found) => found.bytes().await.map_err(failed)?,
+        Err(object_store::Error::NotFound { .. }) => return Ok(false),
+        Err(e) => return Err(failed(e)),
+    };
+    let held: Option<serde_json::Value> = serde_json::from_slice(&found).ok();
+    if intent.body.is_null() || held.as_ref() == Some(&intent.body) {
+        return Ok(true);
+    }
+    let what = format!(
+        "{marker} speaks of other files than epoch {} of the checkpoint: the checkpoint was rolled back; restore its \
+         newest objects",
+        intent.epoch
+    );
+    Err(target.stop(reason::CHECKPOINT_BEHIND_SINK, &what))
 }
 
 async fn exists(target: &Target, object: &Path) -> Result<bool, SinkError> {
@@ -305,12 +325,16 @@ impl Sink for DeadLetterSink {
 
     /// Asks for the two markers that matter, this epoch's and the one before it: nothing depends on listing.
     async fn probe(&mut self, intent: &Intent) -> Result<Option<Epoch>, SinkError> {
-        for epoch in [Some(intent.epoch), intent.prev].into_iter().flatten() {
-            if exists(&self.settings.target, &self.marker(epoch)?).await? {
-                return Ok(Some(epoch));
-            }
+        let marker = self.marker(intent.epoch)?;
+        if holds(&self.settings.target, &marker, intent).await? {
+            return Ok(Some(intent.epoch));
         }
-        Ok(None)
+        match intent.prev {
+            Some(prev) if exists(&self.settings.target, &self.marker(prev)?).await? => {
+                Ok(Some(prev))
+            }
+            _ => Ok(None),
+        }
     }
 }
 

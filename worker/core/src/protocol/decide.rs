@@ -1,6 +1,10 @@
 //! The protocol's decisions as pure functions: facts in, decision out. What executes them is the worker's checkpointer.
 
-use super::head::{Born, Head, Intent, OwnerFile, Unreadable};
+use std::collections::BTreeMap;
+
+use evp_api::plan::NodeName;
+
+use super::head::{Body, Born, Head, Intent, OwnerFile, StepState, Unreadable};
 use crate::position::{Epoch, Term};
 
 /// Who starts.
@@ -32,7 +36,12 @@ pub struct Facts<'a> {
     pub me: &'a Identity,
     /// The newest epoch anybody ever saw of this pipeline; `None`: nobody saw one.
     pub seen: Option<Epoch>,
+    /// What the state of each step of our plan means.
+    pub fingerprints: &'a Fingerprints,
 }
+
+/// Fingerprint of the state of each step that keeps one.
+pub type Fingerprints = BTreeMap<NodeName, String>;
 
 /// How a start goes on.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -75,6 +84,8 @@ pub enum Refusal {
         /// Epoch that was seen.
         seen: Epoch,
     },
+    /// A step's state was kept for another meaning than our plan gives it.
+    StateIncompatible(NodeName),
     /// Written by a newer version: name of the object.
     Newer(&'static str, u64),
     /// The objects contradict each other: what is wrong.
@@ -92,6 +103,7 @@ pub fn startup(facts: Facts<'_>) -> Startup {
         born,
         me,
         seen,
+        fingerprints,
     } = facts;
     let read = || -> Result<_, Refusal> {
         Ok((
@@ -126,11 +138,16 @@ pub fn startup(facts: Facts<'_>) -> Startup {
         (Some(head), None) if head.body.epoch > Epoch(0) => {
             damaged("born.json is gone and head.json is there")
         }
-        (Some(head), born) => resume(head, born, me, seen),
+        (Some(head), born) => resume(head, born, (me, seen), fingerprints),
     }
 }
 
-fn resume(head: &Head, born: Option<&Born>, me: &Identity, seen: Option<Epoch>) -> Startup {
+fn resume(
+    head: &Head,
+    born: Option<&Born>,
+    (me, seen): (&Identity, Option<Epoch>),
+    fingerprints: &Fingerprints,
+) -> Startup {
     let epoch = head.body.epoch;
     if let Some(seen) = seen.filter(|s| *s > epoch) {
         return Startup::Refuse(Refusal::Behind {
@@ -148,9 +165,21 @@ fn resume(head: &Head, born: Option<&Born>, me: &Identity, seen: Option<Epoch>) 
             pod: owner.pod.clone(),
         });
     }
+    // Judged before the lane is taken: a plan that does not fit leaves the pods alone that still run.
+    if let Some(step) = stranger(&head.body, fingerprints) {
+        return Startup::Refuse(Refusal::StateIncompatible(step.clone()));
+    }
     Startup::Resume {
         born: born.is_some(),
     }
+}
+
+/// A step whose state our plan would read as something else.
+fn stranger<'a>(body: &'a Body, ours: &Fingerprints) -> Option<&'a NodeName> {
+    let differs = |(step, state): &(&NodeName, &StepState)| {
+        ours.get(*step).is_some_and(|f| *f != state.fingerprint)
+    };
+    body.state.iter().find(differs).map(|(step, _)| step)
 }
 
 fn readable<T>(name: &'static str, found: Found<T>) -> Result<Option<T>, Refusal> {

@@ -63,6 +63,7 @@ fn check(there: (bool, Option<u64>, bool), seen: Option<u64>, expected: Startup)
         born: is_born.then_some(Ok(&born)),
         me: &me,
         seen: seen.map(Epoch),
+        fingerprints: &Fingerprints::new(),
     };
     assert_eq!(startup(facts), expected);
 }
@@ -75,6 +76,7 @@ fn is_damaged(there: (bool, Option<u64>, bool)) -> bool {
         born: there.2.then_some(Ok(&born)),
         me: &me,
         seen: None,
+        fingerprints: &Fingerprints::new(),
     };
     matches!(startup(facts), Startup::Refuse(Refusal::Damaged(_)))
 }
@@ -156,6 +158,7 @@ fn check_who(change: impl Fn(&mut Identity, &mut OwnerFile, &mut Head), expected
         born: Some(Ok(&born)),
         me: &me,
         seen: None,
+        fingerprints: &Fingerprints::new(),
     };
     assert_eq!(startup(facts), expected);
 }
@@ -207,6 +210,7 @@ fn a_later_format_is_refused_by_name() {
         born: Some(Ok(&born)),
         me: &me,
         seen: None,
+        fingerprints: &Fingerprints::new(),
     };
     assert_eq!(
         startup(facts),
@@ -349,4 +353,35 @@ fn a_sink_that_waits_for_nothing_holds_what_the_head_says() {
             "prev {prev:?} held {held:?}"
         );
     }
+}
+
+#[test]
+fn state_of_another_meaning_refuses_the_start_and_a_step_without_state_does_not() {
+    let step = |name: &str| NodeName::new(name).unwrap();
+    let state = StepState {
+        fingerprint: "sums by region".into(),
+        files: Vec::new(),
+    };
+    let check = |ours: &[(&str, &str)], expected: Startup| {
+        let (owner, mut head, born, me) = (owner(), head(5), born(), me());
+        head.body.state = [(step("revenue"), state.clone())].into();
+        let ours = ours
+            .iter()
+            .map(|(name, text)| (step(name), (*text).to_owned()));
+        let facts = Facts {
+            owner: Some(Ok(&owner)),
+            head: Some(Ok(&head)),
+            born: Some(Ok(&born)),
+            me: &me,
+            seen: None,
+            fingerprints: &ours.collect(),
+        };
+        assert_eq!(startup(facts), expected);
+    };
+    let resumes = Startup::Resume { born: true };
+    check(&[], resumes.clone());
+    check(&[("other", "x")], resumes.clone());
+    check(&[("revenue", "sums by region")], resumes);
+    let refused = Refusal::StateIncompatible(step("revenue"));
+    check(&[("revenue", "sums")], Startup::Refuse(refused));
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use evp_core::dataflow::SinkBatch;
-use evp_core::protocol::head::Intent;
+use evp_core::protocol::head::{Intent, StepState};
 
 use super::*;
 use crate::sink::{Applied, Sink};
@@ -133,4 +133,25 @@ async fn a_sink_that_stops_is_told_though_another_is_out_of_reach() {
         reason_of(told.expect("it is told")),
         (reason::TABLE_MISMATCH, false)
     );
+}
+
+#[tokio::test]
+async fn a_plan_that_the_state_does_not_fit_leaves_the_running_worker_alone() {
+    let mut world = World::new();
+    let mut lane = world.start("a").await;
+    lane.roll_forward(&mut world.sinks()).await.unwrap();
+    let mut body = lane.open(Micros(1));
+    let state = StepState {
+        fingerprint: "sums by region".into(),
+        files: Vec::new(),
+    };
+    body.state.insert(name("revenue"), state);
+    assert!(body.add_intent(&name("gold"), serde_json::json!(1)));
+    let permit = lane.decide(body).await.unwrap();
+    lane.apply(permit, &mut world.sinks()).await.unwrap();
+    world.fingerprints = [(name("revenue"), "sums".to_owned())].into();
+    let refused = world.try_start("b").await;
+    assert_eq!(reason_of(refused), (reason::STATE_INCOMPATIBLE, false));
+    world.run(&mut lane).await.unwrap();
+    world.holds(1..=2);
 }

@@ -140,6 +140,7 @@ pub(super) struct World {
     pub told: Arc<Told>,
     pub latest: Latest,
     pub seen: Option<Epoch>,
+    pub fingerprints: Fingerprints,
     ids: Ids,
     clock: SharedClock,
 }
@@ -152,6 +153,7 @@ impl World {
             told: Arc::default(),
             latest: Latest::default(),
             seen: None,
+            fingerprints: Fingerprints::new(),
             ids: Ids::seeded(7),
             clock: Arc::new(FakeClock::default()),
         }
@@ -173,6 +175,7 @@ impl World {
             lane: Lane::default(),
             plan: json!({"sinks": ["gold"]}),
             targets: [(name("gold"), "twin".to_owned())].into(),
+            fingerprints: self.fingerprints.clone(),
             seen: self.seen,
             clock: self.clock.clone(),
             ids: self.ids.clone(),

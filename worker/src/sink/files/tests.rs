@@ -163,3 +163,22 @@ async fn the_epoch_before_is_found_by_its_marker() {
     let second = decide(&mut sink, 2, &[letter(2)]).await;
     assert_eq!(sink.probe(&second).await.unwrap(), Some(Epoch(1)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_marker_of_an_epoch_that_the_checkpoint_has_forgotten_stops() {
+    let target = target();
+    let format = DeadLetterFormat::JsonLines;
+    let mut before = sink(&target, format);
+    let forgotten = decide(&mut before, 1, &[letter(1)]).await;
+    before.roll_forward(&forgotten).await.unwrap();
+    let mut after = sink(&target, format);
+    after.settings.nonce = "m".to_owned();
+    let again = decide(&mut after, 1, &[letter(2)]).await;
+    for error in [
+        after.probe(&again).await.unwrap_err(),
+        after.roll_forward(&again).await.unwrap_err(),
+    ] {
+        let said = error.to_string();
+        assert!(said.starts_with(reason::CHECKPOINT_BEHIND_SINK), "{said}");
+    }
+}
