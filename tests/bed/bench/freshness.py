@@ -11,6 +11,7 @@ import time
 
 import delta_log
 import numpy as np
+import pyarrow
 import pyarrow.parquet
 
 
@@ -29,7 +30,7 @@ def main():
     for at, added in seen:
         for file in added:
             stamps = pyarrow.parquet.read_table(file, columns=["kafka_ingest_ts"], filesystem=store, partitioning=None)["kafka_ingest_ts"]
-            stamps = stamps.cast("timestamp[us, tz=UTC]" if stamps.type.tz else "timestamp[us]").to_numpy().astype("datetime64[us]").astype(np.int64) / 1e6
+            stamps = stamps.cast(pyarrow.timestamp("us", stamps.type.tz)).to_numpy().astype("datetime64[us]").astype(np.int64) / 1e6
             appended.append(stamps)
             visible.append(np.full(len(stamps), at))
     if not appended:

@@ -27,7 +27,7 @@ pub trait Source: Send {
     /// An empty batch is no end: it may still tell what was reached.
     async fn poll(&mut self, budget: Budget, wait: Duration) -> Result<RawBatch, SourceError>;
 
-    /// The end of every assigned split now, as positions: what a bounded run reads up to.
+    /// The end of every split that there is now, as positions: what a bounded run reads up to. May be asked before a seek.
     async fn end_positions(&mut self) -> Result<SplitPositions, SourceError>;
 }
 

@@ -320,16 +320,16 @@ impl Reader {
     }
 
     fn try_ends(&mut self) -> Result<SplitPositions, SourceError> {
-        let reached = self.reached.clone();
         let client = self.connected()?;
-        reached
+        let partitions = client.partitions()?;
+        partitions
             .into_iter()
-            .map(|(partition, position)| {
-                let next = Position(client.range(partition)?.high);
-                Ok((
-                    SplitId::partition(partition),
-                    SplitPosition { next, ..position },
-                ))
+            .map(|partition| {
+                let end = SplitPosition {
+                    next: Position(client.range(partition)?.high),
+                    ..SplitPosition::default()
+                };
+                Ok((SplitId::partition(partition), end))
             })
             .collect()
     }
