@@ -6,6 +6,7 @@
     reason = "tests stop at what they do not expect, and run on the machine's own time"
 )]
 
+mod documents;
 mod examples;
 mod generated;
 mod parts;
