@@ -1,7 +1,7 @@
 //! What the worker tells the world: builds the [`Progress`] that `/progress`, `/metrics` and the terminal show.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evp_api::plan::{NodeName, SinkKind};
@@ -37,7 +37,7 @@ pub type Letters = BTreeMap<(NodeName, RejectCode), u64>;
 pub struct Reporter {
     sender: watch::Sender<Progress>,
     clock: Time,
-    epochs: VecDeque<EpochCounts>,
+    epochs: Mutex<VecDeque<EpochCounts>>,
 }
 
 #[derive(Clone)]
@@ -124,7 +124,7 @@ impl Reporter {
             Self {
                 sender,
                 clock: Time(clock),
-                epochs: VecDeque::new(),
+                epochs: Mutex::default(),
             },
             receiver,
         )
@@ -177,7 +177,7 @@ impl Reporter {
     }
 
     /// What moves between epochs: lag and idleness.
-    pub fn moved(&mut self, activity: &Activity, committed: &Positions, polled: Duration) {
+    pub fn moved(&self, activity: &Activity, committed: &Positions, polled: Duration) {
         let idle = activity.idle(polled);
         self.update(|progress| {
             progress.caught_up = activity.caught_up(committed);
@@ -195,21 +195,14 @@ impl Reporter {
     }
 
     /// An epoch was decided and applied.
-    pub fn decided(&mut self, decided: Decided<'_>) {
+    pub fn decided(&self, decided: Decided<'_>) {
         let at = self.clock.0.elapsed();
-        let read = decided.body.ledger.sources.values().map(|c| c.read).sum();
-        let dead = dead_lettered(&decided.body.ledger);
-        self.epochs.push_back(EpochCounts {
+        let (rate, recent) = self.remember(EpochCounts {
             at,
-            read,
-            dead,
+            read: decided.body.ledger.sources.values().map(|c| c.read).sum(),
+            dead: dead_lettered(&decided.body.ledger),
             letters: decided.letters.clone(),
         });
-        let old = |epoch: &EpochCounts| at.saturating_sub(epoch.at) > RECENT_WINDOW;
-        while self.epochs.len() > MOST_EPOCHS || self.epochs.front().is_some_and(old) {
-            self.epochs.pop_front();
-        }
-        let (rate, recent) = (self.rate(at), self.recent());
         self.update(|progress| {
             fill(progress, &decided);
             progress.records_per_second = rate;
@@ -217,29 +210,39 @@ impl Reporter {
         });
     }
 
-    fn rate(&self, now: Duration) -> i64 {
-        let within = |epoch: &&EpochCounts| now.saturating_sub(epoch.at) <= RATE_WINDOW;
-        let read: u64 = self.epochs.iter().filter(within).map(|e| e.read).sum();
-        let since = self.epochs.iter().find(within).map_or(now, |e| e.at);
-        let seconds = now.saturating_sub(since).as_secs().max(1);
-        i64::try_from(read / seconds).unwrap_or(i64::MAX)
+    /// The rate and the recent counts, this epoch's included.
+    fn remember(&self, epoch: EpochCounts) -> (i64, Recent) {
+        let at = epoch.at;
+        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        epochs.push_back(epoch);
+        let old = |epoch: &EpochCounts| at.saturating_sub(epoch.at) > RECENT_WINDOW;
+        while epochs.len() > MOST_EPOCHS || epochs.front().is_some_and(old) {
+            epochs.pop_front();
+        }
+        (rate(&epochs, at), recent(&epochs))
     }
+}
 
-    fn recent(&self) -> Recent {
-        let mut letters: BTreeMap<&(NodeName, RejectCode), u64> = BTreeMap::new();
-        for (kind, count) in self.epochs.iter().flat_map(|e| &e.letters) {
-            *letters.entry(kind).or_default() += count;
-        }
-        let top = letters
-            .iter()
-            .max_by_key(|(_, count)| **count)
-            .map(|(kind, _)| *kind);
-        Recent {
-            read: signed(self.epochs.iter().map(|e| e.read).sum()),
-            dead_lettered: signed(self.epochs.iter().map(|e| e.dead).sum()),
-            top_code: top.map(|(_, code)| format!("{code:?}")),
-            top_step: top.map(|(step, _)| step.to_string()),
-        }
+fn rate(epochs: &VecDeque<EpochCounts>, now: Duration) -> i64 {
+    let within = |epoch: &&EpochCounts| now.saturating_sub(epoch.at) <= RATE_WINDOW;
+    let read: u64 = epochs.iter().filter(within).map(|e| e.read).sum();
+    let since = epochs.iter().find(within).map_or(now, |e| e.at);
+    let seconds = now.saturating_sub(since).as_secs().max(1);
+    i64::try_from(read / seconds).unwrap_or(i64::MAX)
+}
+
+fn recent(epochs: &VecDeque<EpochCounts>) -> Recent {
+    let mut letters: BTreeMap<&(NodeName, RejectCode), u64> = BTreeMap::new();
+    for (kind, count) in epochs.iter().flat_map(|e| &e.letters) {
+        *letters.entry(kind).or_default() += count;
+    }
+    let top = letters.iter().max_by_key(|(_, count)| **count);
+    let top = top.map(|(kind, _)| *kind);
+    Recent {
+        read: signed(epochs.iter().map(|e| e.read).sum()),
+        dead_lettered: signed(epochs.iter().map(|e| e.dead).sum()),
+        top_code: top.map(|(_, code)| format!("{code:?}")),
+        top_step: top.map(|(step, _)| step.to_string()),
     }
 }
 

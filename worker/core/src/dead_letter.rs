@@ -25,6 +25,8 @@ pub enum RejectCode {
     Late,
     /// A sink's key column is null.
     NullKey,
+    /// The engine itself fails on the record (semantics 38).
+    PoisonRecord,
     /// The sink cannot hold the row.
     SinkRejected,
     /// Records were deleted before they could be read (`onDataLoss: RecordGap`).

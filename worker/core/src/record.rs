@@ -84,8 +84,95 @@ impl RawBatch {
         record.key.map(|span| &self.bytes[span.range()])
     }
 
+    /// Only these records, with what they hold; nothing is reached by them.
+    #[must_use]
+    pub fn only(&self, records: impl IntoIterator<Item = usize>) -> Self {
+        let mut part = Self {
+            splits: self.splits.clone(),
+            ..Self::default()
+        };
+        for record in records.into_iter().map(|at| &self.records[at]) {
+            let mut copy =
+                |span: Option<Span>| span.map(|s| append(&mut part.bytes, &self.bytes[s.range()]));
+            let (key, value) = (copy(record.key), copy(record.value));
+            part.records.push(RawRecord {
+                key,
+                value,
+                ..record.clone()
+            });
+        }
+        part
+    }
+
+    /// The first `n` records and the others. After the first part a split stands at its first record of the second.
+    #[must_use]
+    pub fn split_at(&self, n: usize) -> (Self, Self) {
+        let (mut first, mut second) = (self.only(0..n), self.only(n..self.records.len()));
+        first.gaps.clone_from(&self.gaps);
+        first.reached.clone_from(&self.reached);
+        second.reached.clone_from(&self.reached);
+        for reached in &mut first.reached {
+            let of = |record: &&RawRecord| self.splits[record.split as usize] == reached.split;
+            if let Some(next) = second.records.iter().find(of) {
+                reached.position.next = next.position;
+            }
+        }
+        (first, second)
+    }
+
     /// Raw bytes held, keys and values: what the byte bound of an epoch counts.
     pub fn byte_len(&self) -> usize {
         self.bytes.len()
+    }
+}
+
+fn append(bytes: &mut Vec<u8>, value: &[u8]) -> Span {
+    let at = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let start = at(bytes);
+    bytes.extend_from_slice(value);
+    Span {
+        start,
+        end: at(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_batch_are_the_batch_and_each_split_stands_where_its_part_ends() {
+        let mut batch = RawBatch {
+            splits: [0, 1].map(SplitId::partition).into(),
+            ..RawBatch::default()
+        };
+        for (split, position, value) in [(0, 5, "a"), (1, 9, "bb"), (0, 6, "ccc")] {
+            let value = Some(append(&mut batch.bytes, value.as_bytes()));
+            batch.records.push(RawRecord {
+                split,
+                position: Position(position),
+                timestamp: Micros(0),
+                key: None,
+                value,
+            });
+        }
+        let reached = |split, next| Reached {
+            split: SplitId::partition(split),
+            position: SplitPosition {
+                next: Position(next),
+                ..SplitPosition::default()
+            },
+            end: Some(Position(20)),
+        };
+        batch.reached = vec![reached(0, 8), reached(1, 10)];
+        let (first, second) = batch.split_at(2);
+        let values = |part: &RawBatch| -> Vec<Vec<u8>> {
+            let value = |r| part.value(r).unwrap().to_vec();
+            part.records.iter().map(value).collect()
+        };
+        assert_eq!(values(&first), [&b"a"[..], b"bb"]);
+        assert_eq!(values(&second), [b"ccc"]);
+        assert_eq!(first.reached, [reached(0, 6), reached(1, 10)]);
+        assert_eq!(second.reached, batch.reached);
     }
 }

@@ -23,7 +23,7 @@ use crate::ids::{self, Ids};
 use crate::job::{self, Parts, Sample};
 use crate::manifest::Manifest;
 use crate::report::Reporter;
-use crate::runtime::{Remedy, Start};
+use crate::runtime::{Poison, Remedy, Start};
 use crate::secrets::Secrets;
 use crate::server;
 use crate::settings::MemoryBudget;
@@ -128,6 +128,7 @@ fn start(
         seen: None,
         crash: CrashPoints::none(),
         waiting: Arc::new(Logged),
+        poison: Poison::default(),
         until_end,
     }
 }

@@ -19,7 +19,7 @@ use crate::ids::Ids;
 use crate::job::{Parts, Sample};
 use crate::manifest::Manifest;
 use crate::report::Reporter;
-use crate::runtime::Start;
+use crate::runtime::{Poison, Start};
 use crate::secrets::Secrets;
 use crate::server;
 use crate::settings::{MemoryBudget, WorkerArgs};
@@ -96,6 +96,7 @@ fn lane(manifest: &Manifest, args: &WorkerArgs, waiting: Arc<dyn Report>) -> Res
         seen: args.seen_epoch.map(Epoch),
         crash,
         waiting,
+        poison: Poison::default(),
         until_end: false,
     })
 }

@@ -3,33 +3,32 @@
 //! Owns the open epoch and the order in which it becomes durable: staged bytes and state first, then the decision, then the
 //! sinks. Everything before the decision leaves no trace if it fails; everything after it is only rolled forward.
 
+mod apply;
+mod bound;
 mod epoch;
+mod fill;
+mod poison;
 mod start;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use evp_api::plan::NodeName;
 use evp_api::reason;
-use evp_core::check::CheckedPlan;
-use evp_core::dataflow::{Dataflow, DataflowError};
-use evp_core::position::{Positions, SplitId};
-use evp_core::record::RawBatch;
-use tokio::sync::mpsc;
+use evp_core::dataflow::DataflowError;
+use evp_core::position::Positions;
 use tokio_util::sync::CancellationToken;
 
-use crate::activity::Activity;
-use crate::checkpointer::{Checkpointer, Stop};
+use crate::checkpointer::Stop;
 use crate::clock::SharedClock;
-use crate::job::{OpenError, Sinks};
-use crate::reader::Read;
+use crate::job::OpenError;
 use crate::report::Reporter;
 use crate::sink::SinkError;
 use crate::source::SourceError;
 use crate::store::StoreError;
 use crate::tasks::Tasks;
 
+use apply::Applier;
+use fill::Filler;
+pub use poison::Poison;
 pub use start::{Start, start};
 
 /// Nothing moves, and why. What was decided stands; what was not is computed again.
@@ -67,23 +66,12 @@ pub enum Until {
 
 /// A lane that runs.
 pub struct Runtime {
-    checked: Arc<CheckedPlan>,
-    dataflow: Dataflow,
-    sinks: Sinks,
-    checkpointer: Checkpointer,
+    filler: Filler,
+    applier: Applier,
     clock: SharedClock,
-    reads: mpsc::Receiver<Read>,
     readers: Tasks,
-    activity: Activity,
     /// Where each split was read on when this run started: splits that the head does not know yet enter here.
     starts: Positions,
-    /// A batch that did not fit into the last epoch.
-    carried: Option<(NodeName, RawBatch)>,
-    /// Time for which the sources could be polled (semantics 8).
-    polled: Duration,
-    versions: BTreeMap<NodeName, u64>,
-    holders: BTreeMap<NodeName, SplitId>,
-    until: Until,
 }
 
 /// How long tasks that read may take to end: a poll takes 100 ms at most.
@@ -91,19 +79,15 @@ const READERS_END: Duration = Duration::from_secs(5);
 
 impl Runtime {
     /// Runs epochs until told to stop, or until what was asked for is reached. The open epoch is finished first.
-    pub async fn run(
-        mut self,
-        reporter: &mut Reporter,
-        stop: &CancellationToken,
-    ) -> Result<(), Halt> {
+    pub async fn run(mut self, reporter: &Reporter, stop: &CancellationToken) -> Result<(), Halt> {
         let ended = loop {
             match self.epoch(reporter, stop).await {
                 Ok(epoch::Went::On) => {}
-                Ok(epoch::Went::Finished) => break Ok(()),
+                Ok(epoch::Went::Finished) => break self.applier.apply(reporter).await,
                 Err(halt) => break Err(halt),
             }
         };
-        for sink in self.sinks.values_mut() {
+        for sink in self.filler.sinks.values_mut() {
             sink.abandon().await;
         }
         self.readers.drain(&self.clock, READERS_END).await;

@@ -17,16 +17,18 @@ use evp_core::protocol::paths::Lane;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Halt, Runtime, Until};
+use super::apply::Applier;
+use super::bound::RecordBound;
+use super::fill::Filler;
+use super::{Halt, Poison, Runtime, Until};
 use crate::activity::Activity;
 use crate::checkpointer::{
     Checkpointer, CrashPoints, Fingerprints, Report, Setup, StartPoint, StartPositions, Started,
     Stop,
 };
 use crate::ids::Ids;
-use crate::job::{self, Parts, SinkOpener};
+use crate::job::{self, Parts, SinkOpener, Sinks};
 use crate::reader::{READ_AHEAD, Reader};
-use crate::settings::MemoryBudget;
 use crate::source::{Budget, Source};
 use crate::store::Location;
 use crate::tasks::Tasks;
@@ -52,6 +54,8 @@ pub struct Start {
     pub crash: CrashPoints,
     /// Who is told when a decided epoch must wait.
     pub waiting: Arc<dyn Report>,
+    /// Records on which the engine failed in this process.
+    pub poison: Poison,
     /// End when what is there now is committed.
     pub until_end: bool,
 }
@@ -71,39 +75,61 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
     let starts = positions(&mut sources, checkpointer.body()).await?;
     restore(&mut dataflow, &checkpointer, &starts).await?;
     roll_forward(start, &place, &mut checkpointer).await?;
-    let nonce = start.ids.nonce();
     let next = checkpointer.open(parts.clock.now());
-    let opener = SinkOpener {
-        checked,
-        parts,
-        checkpoint: &place,
-        body: &next,
-        nonce: &nonce,
-    };
-    let sinks = opener.open().await?;
+    // Two of each: rows are staged to one while the other is rolled forward.
+    let staging = open_sinks(start, &place, &next).await?;
+    let applying = open_sinks(start, &place, &next).await?;
     let until = if start.until_end {
         Until::Reached(ends(&mut sources).await?)
     } else {
         Until::Stopped
     };
+    let bound = RecordBound::new(
+        checked.plan.checkpoint.max_records,
+        checkpointer.takeovers(),
+    );
     let activity = watch(checked, &starts);
-    let (reads, readers) = spawn_readers(sources, &starts, parts, (checked, stop));
-    Ok(Runtime {
+    let (reads, readers) = spawn_readers(sources, &starts, (parts, checked), stop);
+    let filler = Filler {
         checked: Arc::clone(checked),
         dataflow,
-        sinks,
-        checkpointer,
+        sinks: staging,
         clock: parts.clock.clone(),
         reads,
-        readers,
         activity,
-        starts,
         carried: None,
         polled: Duration::ZERO,
-        versions: BTreeMap::new(),
-        holders: BTreeMap::new(),
+        troubled: false,
+        bound,
+        poison: start.poison.clone(),
         until,
+    };
+    let applier = Applier {
+        checked: Arc::clone(checked),
+        checkpointer,
+        sinks: applying,
+        versions: BTreeMap::new(),
+        pending: None,
+    };
+    Ok(Runtime {
+        filler,
+        applier,
+        clock: parts.clock.clone(),
+        readers,
+        starts,
     })
+}
+
+async fn open_sinks(start: &Start, place: &Location, body: &Body) -> Result<Sinks, Halt> {
+    let nonce = start.ids.nonce();
+    let opener = SinkOpener {
+        checked: &start.checked,
+        parts: &start.parts,
+        checkpoint: place,
+        body,
+        nonce: &nonce,
+    };
+    Ok(opener.open().await?)
 }
 
 fn open_sources(checked: &CheckedPlan, parts: &Parts) -> Sources {
@@ -267,19 +293,16 @@ fn watch(checked: &CheckedPlan, starts: &Positions) -> Activity {
 fn spawn_readers(
     sources: Sources,
     starts: &Positions,
-    parts: &Parts,
-    (checked, stop): (&CheckedPlan, &CancellationToken),
+    (parts, checked): (&Parts, &CheckedPlan),
+    stop: &CancellationToken,
 ) -> (mpsc::Receiver<crate::reader::Read>, Tasks) {
     let (batches, reads) = mpsc::channel(READ_AHEAD);
     let mut tasks = Tasks::below(stop);
-    let MemoryBudget { batch, .. } = parts.budget;
-    let most = checked
-        .plan
-        .checkpoint
-        .max_records
-        .and_then(|n| usize::try_from(n).ok());
+    let batch = parts.budget.batch;
+    let most = checked.plan.checkpoint.max_records.unwrap_or(u64::MAX);
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
     let budget = Budget {
-        records: batch.records.min(most.unwrap_or(usize::MAX)),
+        records: batch.records.min(most),
         ..batch
     };
     for (name, source) in sources {

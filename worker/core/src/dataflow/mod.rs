@@ -245,6 +245,13 @@ impl Dataflow {
         }
     }
 
+    /// Counts records of a source that are dead-lettered without being computed.
+    pub fn condemn(&mut self, source: &NodeName, records: u64) {
+        let counts = self.ledger.sources.entry(source.clone()).or_default();
+        counts.read += records;
+        counts.dead_lettered += records;
+    }
+
     /// Takes a raw batch of a source through the graph.
     pub fn push(&mut self, source: &NodeName, raw: &RawBatch) -> Result<Pushed, DataflowError> {
         let Some(input) = self.inputs.get_mut(source) else {

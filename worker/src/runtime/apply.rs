@@ -1,0 +1,62 @@
+//! Rolling the sinks of a decided epoch forward, and telling of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use evp_api::plan::NodeName;
+use evp_core::check::CheckedPlan;
+use evp_core::dataflow::StateFacts;
+use evp_core::position::SplitId;
+
+use super::Halt;
+use crate::checkpointer::{Checkpointer, CommitPermit};
+use crate::job::Sinks;
+use crate::report::{Decided, Letters, Reporter};
+
+/// The owner of the lane, with sinks of its own to apply to.
+pub(super) struct Applier {
+    pub(super) checked: Arc<CheckedPlan>,
+    pub(super) checkpointer: Checkpointer,
+    pub(super) sinks: Sinks,
+    pub(super) versions: BTreeMap<NodeName, u64>,
+    /// The decided epoch that is not applied yet.
+    pub(super) pending: Option<Pending>,
+}
+
+/// A decided epoch, and what is told once its sinks hold it.
+pub(super) struct Pending {
+    pub(super) permit: CommitPermit,
+    pub(super) holders: BTreeMap<NodeName, SplitId>,
+    pub(super) state: BTreeMap<NodeName, StateFacts>,
+    pub(super) letters: Letters,
+}
+
+impl Applier {
+    /// Applies what is decided, if it is not applied yet. Dropped in the middle, the next start rolls it forward.
+    pub(super) async fn apply(&mut self, reporter: &Reporter) -> Result<(), Halt> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(());
+        };
+        let Pending {
+            permit,
+            holders,
+            state,
+            letters,
+        } = pending;
+        let applied = self.checkpointer.apply(permit, &mut self.sinks).await?;
+        let versions = applied
+            .into_iter()
+            .filter_map(|(name, a)| Some((name, a.version?)));
+        self.versions.extend(versions);
+        reporter.decided(Decided {
+            checked: &self.checked,
+            body: self.checkpointer.body(),
+            term: self.checkpointer.term(),
+            holders: &holders,
+            state: &state,
+            versions: &self.versions,
+            letters,
+        });
+        Ok(())
+    }
+}
