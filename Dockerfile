@@ -13,6 +13,8 @@ FROM debian:bookworm-slim AS worker
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/evp /usr/local/bin/evp
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+# Batches are freed on other threads than they are made on: without this the C library keeps a third more memory.
+ENV MALLOC_MMAP_THRESHOLD_=65536
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/evp"]
 
