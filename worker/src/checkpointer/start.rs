@@ -7,7 +7,9 @@ use evp_core::ledger::Ledger;
 use evp_core::position::{Epoch, Micros};
 use evp_core::protocol::decide::{self, Facts, Found, Identity, Refusal};
 use evp_core::protocol::digest::{Digest, canonical};
-use evp_core::protocol::head::{Body, Born, FORMAT, Head, Owner, OwnerFile, Rolling, parse};
+use evp_core::protocol::head::{
+    Body, Born, FORMAT, Head, Owner, OwnerFile, Rolling, Unreadable, parse,
+};
 use evp_core::protocol::paths;
 use serde::Serialize;
 
@@ -130,13 +132,13 @@ impl Start {
     }
 
     fn decide(&self, objects: &Objects) -> decide::Startup {
-        fn by_ref<T>(found: &Found<T>) -> Found<&T> {
-            found.as_ref().map(|f| f.as_ref().map_err(Clone::clone))
+        fn by_ref<T>(found: Option<&Result<T, Unreadable>>) -> Found<&T> {
+            found.map(|f| f.as_ref().map_err(Clone::clone))
         }
         decide::startup(Facts {
-            owner: by_ref(&objects.owner),
-            head: by_ref(&objects.head),
-            born: by_ref(&objects.born),
+            owner: by_ref(objects.owner.as_ref()),
+            head: by_ref(objects.head.as_ref()),
+            born: by_ref(objects.born.as_ref()),
             me: &self.setup.identity,
             seen: self.setup.seen,
             fingerprints: &self.setup.fingerprints,

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::Duration;
 
-use evp_api::progress::Progress;
+use evp_api::progress::{Progress, SinkProgress};
 use evp_core::position::Micros;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -87,22 +87,20 @@ fn draw(block: &str, last: usize) -> usize {
 }
 
 fn block(report: &Progress, now: Micros, sample: &str) -> String {
-    let mut text = line(report, now);
-    text.push('\n');
-    for sink in &report.sinks {
-        let version = sink
-            .version
-            .map_or_else(|| "no version yet".to_owned(), |v| format!("version {v}"));
-        text.push_str(&format!(
-            "  {:<14} {:>10} rows   {version}\n",
-            sink.name, sink.rows
-        ));
-    }
-    if let Some(halt) = &report.reason {
-        text.push_str(&format!("  {}: {}\n", halt.reason, halt.message));
-    }
-    text.push_str(sample);
-    text
+    let halt = report.reason.iter();
+    let halt = halt.map(|halt| format!("  {}: {}", halt.reason, halt.message));
+    let lines = std::iter::once(line(report, now))
+        .chain(report.sinks.iter().map(sink))
+        .chain(halt);
+    let lines: String = lines.map(|line| line + "\n").collect();
+    lines + sample
+}
+
+fn sink(sink: &SinkProgress) -> String {
+    let version = sink
+        .version
+        .map_or_else(|| "no version yet".to_owned(), |v| format!("version {v}"));
+    format!("  {:<14} {:>10} rows   {version}", sink.name, sink.rows)
 }
 
 /// One line that says everything that matters.

@@ -16,8 +16,11 @@ spec:
   - {name: out, from: orders, stdout: {}}
 ";
 
-/// Code, path, line, column, message, help of each finding after a change of the minimal manifest.
-fn finds(from: &str, to: &str, expected: &[(Code, &str, usize, usize, &str, Option<&str>)]) {
+/// Code, path, line, column, message, help of a finding.
+type Pointed<'a> = (Code, &'a str, usize, usize, &'a str, Option<&'a str>);
+
+/// Each finding after a change of the minimal manifest.
+fn finds(from: &str, to: &str, expected: &[Pointed<'_>]) {
     assert!(MINIMAL.contains(from));
     let found = read(&MINIMAL.replace(from, to), "f.yaml").unwrap_err();
     let brief: Vec<_> = found

@@ -24,7 +24,7 @@ pub(super) fn step(
     ];
     let one = exactly_one(&path, &kinds, findings);
     let query = raw.query.as_ref();
-    let query = query.and_then(|raw| self::query(raw, &format!("{path}.query"), findings));
+    let query = query.map(|raw| self::query(raw, &format!("{path}.query"), findings));
     let aggregate = raw.aggregate.as_ref().and_then(|raw| {
         stands_above_rows(index, &path, graph, findings);
         let path = format!("{path}.aggregate");
@@ -40,7 +40,7 @@ pub(super) fn step(
     })
 }
 
-fn query(raw: &Query, path: &str, findings: &mut Findings) -> Option<StepKind> {
+fn query(raw: &Query, path: &str, findings: &mut Findings) -> StepKind {
     findings.require(raw.select.is_some() || raw.filter.is_some(), || {
         Violation::new(
             Code::ExactlyOne,
@@ -48,10 +48,10 @@ fn query(raw: &Query, path: &str, findings: &mut Findings) -> Option<StepKind> {
             "at least one of `select`, `where` must be given",
         )
     });
-    Some(StepKind::Query {
+    StepKind::Query {
         select: raw.select.clone(),
         filter: raw.filter.clone(),
-    })
+    }
 }
 
 fn aggregate(raw: &Aggregate, path: &str, findings: &mut Findings) -> Option<AggregatePlan> {

@@ -97,12 +97,12 @@ impl Text<'_> {
             None => fault,
         }
     }
+}
 
-    /// Points at a whole expression where nothing nearer is known.
-    fn within(&self, mut fault: Violation, place: Option<(usize, usize)>) -> Violation {
-        fault.span = fault.span.or(place);
-        fault
-    }
+/// Points at a whole expression where nothing nearer is known.
+fn within(mut fault: Violation, place: Option<(usize, usize)>) -> Violation {
+    fault.span = fault.span.or(place);
+    fault
 }
 
 /// Which `_meta` columns a text names. A text that cannot be parsed names none.
@@ -167,12 +167,15 @@ fn names_differ(columns: &[Column], text: Text<'_>, faults: &mut Vec<Violation>)
                 format!("two columns are named `{name}`"),
             );
             let fault = fault.help("give one of them another name with AS");
-            faults.push(text.within(fault, column.place));
+            faults.push(within(fault, column.place));
         }
         let is_itself = matches!(&column.expr, Expr::Column(c) if &c.name == name);
         if is_meta(name) && !is_itself {
             let message = format!("`{name}` is kept for what every source adds");
-            faults.push(text.within(text.fault(Code::DuplicateColumn, message), column.place));
+            faults.push(within(
+                text.fault(Code::DuplicateColumn, message),
+                column.place,
+            ));
         }
     }
 }
@@ -187,7 +190,7 @@ pub fn condition(text: Text<'_>, scope: &Scope) -> Result<Expr, Vec<Violation>> 
         Ok(DataType::Boolean) => Ok(expr),
         Ok(other) => {
             let message = format!("the condition must be boolean, not {other}");
-            Err(vec![text.within(text.fault(Code::SqlPlan, message), place)])
+            Err(vec![within(text.fault(Code::SqlPlan, message), place)])
         }
         Err(e) => Err(vec![text.planning(&e)]),
     }
@@ -248,7 +251,7 @@ fn unnamed(ast: &Ast) -> String {
 /// Plans one expression: names resolved, types coerced, only what decides alike on every run.
 fn plan(mut ast: Ast, scope: &Scope, text: Text<'_>) -> Result<Expr, Vec<Violation>> {
     let place = Place(text.sql).of_span(ast.span());
-    let fault = |fault| vec![text.within(fault, place)];
+    let fault = |fault| vec![within(fault, place)];
     let faults = names::resolve(&mut ast, scope, text);
     if !faults.is_empty() {
         return Err(faults);

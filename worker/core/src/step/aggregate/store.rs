@@ -58,26 +58,34 @@ pub(super) struct State {
 /// The change of one epoch; the stored state is untouched until [`State::apply`].
 #[derive(Debug, Default)]
 pub(super) struct Merged {
-    /// Key, new state row, and whether the row differs from the stored one.
-    rows: Vec<(Arc<[u8]>, Box<[u8]>, bool)>,
+    rows: Vec<MergedRow>,
     distinct: Vec<Box<[u8]>>,
     closed: BTreeSet<i64>,
+}
+
+/// A group that an epoch touched.
+#[derive(Debug)]
+struct MergedRow {
+    key: Arc<[u8]>,
+    state: Box<[u8]>,
+    /// The state differs from the stored one.
+    changed: bool,
 }
 
 impl Merged {
     pub(super) fn changed_keys(&self) -> Vec<&[u8]> {
         self.rows
             .iter()
-            .filter(|row| row.2)
-            .map(|row| &*row.0)
+            .filter(|row| row.changed)
+            .map(|row| &*row.key)
             .collect()
     }
 
     pub(super) fn changed_states(&self) -> Vec<&[u8]> {
         self.rows
             .iter()
-            .filter(|row| row.2)
-            .map(|row| &*row.1)
+            .filter(|row| row.changed)
+            .map(|row| &*row.state)
             .collect()
     }
 }
@@ -159,9 +167,10 @@ impl State {
         let old = self.states_to_columns(&old)?;
         let columns = measures.merge(partial, groups.len(), &old, &rows)?;
         let merged = self.states.convert_columns(&columns)?;
-        let row = |(i, row): (usize, arrow::row::Row<'_>)| {
-            let changed = stored[i] != Some(row.data());
-            (Arc::clone(&groups.keys()[i]), row.data().into(), changed)
+        let row = |(i, row): (usize, arrow::row::Row<'_>)| MergedRow {
+            key: Arc::clone(&groups.keys()[i]),
+            state: row.data().into(),
+            changed: stored[i] != Some(row.data()),
         };
         let rows = merged.iter().enumerate().map(row).collect();
         Ok(Merged {
@@ -182,7 +191,7 @@ impl State {
     /// Adds the windows that close: stored ones and those of this change.
     pub(super) fn closing(&self, mut merged: Merged, closes: impl Fn(i64) -> bool) -> Merged {
         let stored = self.buckets.keys().copied();
-        let fresh = merged.rows.iter().map(|(key, ..)| bucket_of(key));
+        let fresh = merged.rows.iter().map(|row| bucket_of(&row.key));
         merged.closed = stored.chain(fresh).filter(|&start| closes(start)).collect();
         merged
     }
@@ -201,15 +210,15 @@ impl State {
         let fresh = merged
             .rows
             .iter()
-            .filter(|(key, ..)| merged.closed.contains(&bucket_of(key)));
-        rows.extend(fresh.map(|(key, state, _)| (&**key, &**state)));
+            .filter(|row| merged.closed.contains(&bucket_of(&row.key)));
+        rows.extend(fresh.map(|row| (&*row.key, &*row.state)));
         rows.into_iter().unzip()
     }
 
     /// The change becomes the stored state.
     pub(super) fn apply(&mut self, merged: Merged) {
-        for (key, state, _) in merged.rows {
-            self.put(key, state);
+        for row in merged.rows {
+            self.put(row.key, row.state);
         }
         for key in merged.distinct {
             self.put_distinct(key);
@@ -269,10 +278,10 @@ impl State {
         let changed: Vec<_> = merged
             .rows
             .iter()
-            .filter(|row| row.2 && !merged.closed.contains(&bucket_of(&row.0)))
+            .filter(|row| row.changed && !merged.closed.contains(&bucket_of(&row.key)))
             .collect();
-        let keys: Vec<&[u8]> = changed.iter().map(|row| &*row.0).collect();
-        let states: Vec<&[u8]> = changed.iter().map(|row| &*row.1).collect();
+        let keys: Vec<&[u8]> = changed.iter().map(|row| &*row.key).collect();
+        let states: Vec<&[u8]> = changed.iter().map(|row| &*row.state).collect();
         let closed: Vec<i64> = merged
             .closed
             .iter()

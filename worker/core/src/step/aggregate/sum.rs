@@ -1,4 +1,4 @@
-//! `sum` of whole and fixed-point numbers. A sum that its type cannot hold is an error: DataFusion's own would wrap around.
+//! `sum` of whole and fixed-point numbers. A sum that its type cannot hold is an error: `DataFusion`'s own would wrap around.
 
 use std::sync::Arc;
 
@@ -103,20 +103,15 @@ impl GroupsAccumulator for CheckedSum {
 
     fn evaluate(&mut self, emit: EmitTo) -> Result<ArrayRef> {
         let sums = self.take(emit);
-        match self.result {
-            DataType::Decimal128(precision, scale) => {
-                let sums =
-                    Decimal128Array::from(sums).with_precision_and_scale(precision, scale)?;
-                sums.validate_decimal_precision(precision)
-                    .map_err(|_| overflow())?;
-                Ok(Arc::new(sums))
-            }
-            _ => {
-                let narrow = |sum: i128| i64::try_from(sum).map_err(|_| overflow());
-                let sums = sums.into_iter().map(|sum| sum.map(narrow).transpose());
-                Ok(Arc::new(sums.collect::<Result<Int64Array>>()?))
-            }
-        }
+        let DataType::Decimal128(precision, scale) = self.result else {
+            let narrow = |sum: i128| i64::try_from(sum).map_err(|_| overflow());
+            let sums = sums.into_iter().map(|sum| sum.map(narrow).transpose());
+            return Ok(Arc::new(sums.collect::<Result<Int64Array>>()?));
+        };
+        let sums = Decimal128Array::from(sums).with_precision_and_scale(precision, scale)?;
+        sums.validate_decimal_precision(precision)
+            .map_err(|_| overflow())?;
+        Ok(Arc::new(sums))
     }
 
     fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
