@@ -99,6 +99,13 @@ impl Asker {
 
     /// Runs until told to stop.
     pub async fn run(self, stop: CancellationToken) {
+        // Before pods are listed a round would ask nobody.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            listed = self.pods.wait_until_ready() => if listed.is_err() {
+                return stop.cancelled().await;
+            }
+        }
         loop {
             let began = self.clock.elapsed();
             self.round().await;

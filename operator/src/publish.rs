@@ -1,7 +1,7 @@
 //! Progress → conditions: the one writer of status.
 //!
 //! Looks through pipelines when a reconcile has decided and after every round of questions. Writes on a change of a
-//! condition, else at most every 10 s a pipeline, and never if nothing a person would notice changed.
+//! condition, else about every 10 s a pipeline, and never if nothing a person would notice changed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,10 +29,11 @@ use crate::metrics::Metrics;
 use crate::progress::{PERIOD, Reports};
 use crate::rollout;
 use crate::status::pods::{PodView, pipeline_uid};
-use crate::status::{self, Facts, Judged};
+use crate::status::{self, Facts, Judged, Verdict};
 
-/// At most one write in this time while no condition changes.
-const QUIET: Duration = Duration::from_secs(10);
+/// At most one write in two rounds of questions while no condition changes; a little less, or a round that comes early would
+/// make it three.
+const QUIET: Duration = Duration::from_millis(9_500);
 /// A status or event that is not written by then is tried again at the next look.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// Writes at a time.
@@ -118,6 +119,13 @@ impl Publisher {
     /// Runs until told to stop.
     pub async fn run(self, stop: CancellationToken) {
         let mut written = HashMap::new();
+        // Until workers were asked once, every one of them would be told to be silent.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = self.round.notified() => {}
+            () = self.clock.sleep(2 * PERIOD) => {}
+        }
+        self.look(true, &mut written).await;
         loop {
             let all = tokio::select! {
                 () = stop.cancelled() => return,
@@ -198,6 +206,9 @@ impl Publisher {
             .deployments
             .get(&child)
             .filter(|d| rollout::is_controlled_by(uid, d));
+        if is_behind(&judged, deployment.as_deref()) {
+            return None;
+        }
         let elapsed = self.clock.elapsed();
         let after = status::next(&Facts {
             name: &name,
@@ -280,6 +291,13 @@ impl Publisher {
             }
         }
     }
+}
+
+/// What was applied is not seen yet: the pods would be taken for those of the generation before. The sight of it brings the next
+/// reconcile, and so the next look.
+fn is_behind(judged: &Judged, deployment: Option<&Deployment>) -> bool {
+    let seen = deployment.and_then(rollout::generation);
+    matches!(judged.verdict, Verdict::Applied) && seen.is_some_and(|seen| seen < judged.generation)
 }
 
 /// `quiet`: time since the last write; `None`: this process wrote none.

@@ -6,6 +6,7 @@
     reason = "tests stop at what they do not expect, and run on the machine's own time"
 )]
 
+mod cluster;
 mod documents;
 mod examples;
 mod generated;

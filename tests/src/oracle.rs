@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::{root, succeed};
+use crate::{bed, root, succeed};
 
 /// Tables of the orders pipeline, as the comparison calls them.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,20 @@ fn program(name: &str) -> Command {
     Command::new(root().join("tests/oracle").join(name))
 }
 
+/// A foreign reader of a path or of an `s3://` address on the bed's server.
+fn reading(reader: &str, at: &str) -> Command {
+    let mut command = program(reader);
+    if at.starts_with("s3://") {
+        command
+            .env("AWS_ENDPOINT", bed("EVP_BED_S3_ENDPOINT"))
+            .env("AWS_ACCESS_KEY_ID", bed("EVP_BED_S3_ACCESS_KEY"))
+            .env("AWS_SECRET_ACCESS_KEY", bed("EVP_BED_S3_SECRET_KEY"))
+            .env("AWS_REGION", bed("EVP_BED_S3_REGION"));
+    }
+    command.arg(at);
+    command
+}
+
 /// Evaluates ledgers into files below `dir`.
 pub fn evaluate(ledgers: &[&Path], dir: &Path) -> Expected {
     let evaluated = succeed(program("evaluate.py").args(ledgers).arg("--out").arg(dir));
@@ -47,6 +62,19 @@ pub fn evaluate(ledgers: &[&Path], dir: &Path) -> Expected {
         dir: dir.to_owned(),
         counts: serde_json::from_slice(&evaluated.stdout).expect("counts as JSON"),
     }
+}
+
+/// Newest event time of each partition that ledgers have valid records of.
+pub fn newest_event_times(ledgers: &[&Path]) -> Vec<Timestamp> {
+    let evaluated = succeed(
+        program("evaluate.py")
+            .args(ledgers)
+            .arg("--watermark-at-end"),
+    );
+    let told: Value = serde_json::from_slice(&evaluated.stdout).expect("watermarks as JSON");
+    let partitions = told["partitions"].as_object().expect("partitions");
+    let newest = |of: &Value| of["max_event_time"].as_str()?.parse().ok();
+    partitions.values().filter_map(newest).collect()
 }
 
 impl Expected {
@@ -57,7 +85,7 @@ impl Expected {
             Table::Bronze | Table::Gold => "delta-dump",
             Table::DeadLetters => "parquet-dump",
         };
-        let dumped = succeed(program(reader).arg(at));
+        let dumped = succeed(&mut reading(reader, at));
         std::fs::write(&actual, dumped.stdout).expect("a folder that can be written");
         let expected = self.dir.join(format!("{}.jsonl", table.name()));
         succeed(
@@ -70,12 +98,12 @@ impl Expected {
 
 /// The rows of a Delta table, by a foreign reader.
 pub fn delta_rows(at: &str) -> Vec<Value> {
-    rows(program("delta-dump").arg(at))
+    rows(&mut reading("delta-dump", at))
 }
 
 /// The rows of the Parquet files below a prefix, by a foreign reader.
 pub fn parquet_rows(at: &str) -> Vec<Value> {
-    rows(program("parquet-dump").arg(at))
+    rows(&mut reading("parquet-dump", at))
 }
 
 fn rows(reader: &mut Command) -> Vec<Value> {

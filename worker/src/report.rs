@@ -1,7 +1,7 @@
 //! What the worker tells the world: builds the [`Progress`] that `/progress`, `/metrics` and the terminal show.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use evp_api::plan::{NodeName, SinkKind};
@@ -38,6 +38,8 @@ pub struct Reporter {
     sender: watch::Sender<Progress>,
     clock: Time,
     epochs: Mutex<VecDeque<EpochCounts>>,
+    /// When counting began.
+    since: Duration,
 }
 
 #[derive(Clone)]
@@ -120,11 +122,13 @@ impl Reporter {
             ..Progress::default()
         };
         let (sender, receiver) = watch::channel(progress);
+        let since = clock.elapsed();
         (
             Self {
                 sender,
                 clock: Time(clock),
                 epochs: Mutex::default(),
+                since,
             },
             receiver,
         )
@@ -167,19 +171,22 @@ impl Reporter {
         });
     }
 
-    /// The lane is owned and the sources are open.
-    pub fn running(&self, checked: &CheckedPlan) {
+    /// The lane is owned and the sources are open; `restored` is what its newest epoch left. A quiet pipeline decides no
+    /// other one for long.
+    pub fn running(&self, restored: &Decided<'_>) {
         self.update(|progress| {
             progress.ready = true;
             progress.reason = None;
-            progress.plan_digest.clone_from(&checked.digest.0);
+            fill(progress, restored);
         });
     }
 
     /// What moves between epochs: lag and idleness.
     pub fn moved(&self, activity: &Activity, committed: &Positions, polled: Duration) {
         let idle = activity.idle(polled);
+        let rate = self.rate(&self.epochs(), self.clock.0.elapsed());
         self.update(|progress| {
+            progress.records_per_second = rate;
             progress.caught_up = activity.caught_up(committed);
             for source in &mut progress.sources {
                 let Some(name) = NodeName::new(&source.name) else {
@@ -213,22 +220,25 @@ impl Reporter {
     /// The rate and the recent counts, this epoch's included.
     fn remember(&self, epoch: EpochCounts) -> (i64, Recent) {
         let at = epoch.at;
-        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut epochs = self.epochs();
         epochs.push_back(epoch);
         let old = |epoch: &EpochCounts| at.saturating_sub(epoch.at) > RECENT_WINDOW;
         while epochs.len() > MOST_EPOCHS || epochs.front().is_some_and(old) {
             epochs.pop_front();
         }
-        (rate(&epochs, at), recent(&epochs))
+        (self.rate(&epochs, at), recent(&epochs))
     }
-}
 
-fn rate(epochs: &VecDeque<EpochCounts>, now: Duration) -> i64 {
-    let within = |epoch: &&EpochCounts| now.saturating_sub(epoch.at) <= RATE_WINDOW;
-    let read: u64 = epochs.iter().filter(within).map(|e| e.read).sum();
-    let since = epochs.iter().find(within).map_or(now, |e| e.at);
-    let seconds = now.saturating_sub(since).as_secs().max(1);
-    i64::try_from(read / seconds).unwrap_or(i64::MAX)
+    fn epochs(&self) -> MutexGuard<'_, VecDeque<EpochCounts>> {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rate(&self, epochs: &VecDeque<EpochCounts>, now: Duration) -> i64 {
+        let within = |epoch: &&EpochCounts| now.saturating_sub(epoch.at) <= RATE_WINDOW;
+        let read: u64 = epochs.iter().filter(within).map(|e| e.read).sum();
+        let counted = now.saturating_sub(self.since).min(RATE_WINDOW);
+        i64::try_from(read / counted.as_secs().max(1)).unwrap_or(i64::MAX)
+    }
 }
 
 fn recent(epochs: &VecDeque<EpochCounts>) -> Recent {
@@ -352,4 +362,60 @@ fn signed(n: u64) -> i64 {
 
 fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    /// Seconds.
+    #[derive(Default)]
+    struct Set(AtomicU64);
+
+    #[async_trait]
+    impl Clock for Set {
+        fn now(&self) -> Micros {
+            Micros(0)
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::from_secs(self.0.load(Ordering::Relaxed))
+        }
+
+        async fn sleep(&self, _: Duration) {}
+    }
+
+    #[track_caller]
+    fn check(epochs: &[(u64, u64)], now: u64, rate: i64) {
+        let clock = Arc::new(Set::default());
+        let (reporter, reports) = Reporter::new("orders", "s3://lake/c", clock.clone());
+        let counted = |&(at, read): &(u64, u64)| EpochCounts {
+            at: Duration::from_secs(at),
+            read,
+            dead: 0,
+            letters: Letters::new(),
+        };
+        reporter.epochs().extend(epochs.iter().map(counted));
+        clock.0.store(now, Ordering::Relaxed);
+        reporter.moved(&Activity::default(), &Positions::new(), Duration::ZERO);
+        assert_eq!(reports.borrow().records_per_second, rate);
+    }
+
+    #[test]
+    fn the_rate_counts_what_the_first_epoch_took_to_read() {
+        check(&[(5, 2500)], 5, 500);
+        check(&[(5, 2500), (10, 2500)], 10, 500);
+    }
+
+    #[test]
+    fn the_rate_is_of_the_last_minute_and_sinks_without_an_epoch() {
+        check(&[(5, 6000)], 60, 100);
+        check(&[(5, 6000)], 65, 100);
+        check(&[(5, 6000)], 66, 0);
+    }
 }

@@ -15,7 +15,9 @@ pub struct Secrets {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no such Secret, or it lacks the key: it may still come.
-    #[error("Secret {name} has no key '{key}'")]
+    #[error(
+        "Secret {name} has no key '{key}': create the Secret or add the key; it is looked for again"
+    )]
     Missing {
         /// Secret.
         name: String,

@@ -45,7 +45,6 @@ pub async fn once(
         () = stop.cancelled() => return Ok(()),
         runtime = start(lane, stop) => runtime?,
     };
-    reporter.running(&lane.checked);
     runtime.run(reporter, stop).await
 }
 

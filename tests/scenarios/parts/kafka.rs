@@ -3,7 +3,7 @@
 mod faults;
 mod produce;
 mod reading;
-mod topic;
+pub(crate) mod topic;
 
 use std::path::Path;
 use std::time::Duration;

@@ -2,4 +2,4 @@
 
 mod checkpoint;
 mod delta;
-mod kafka;
+pub(crate) mod kafka;

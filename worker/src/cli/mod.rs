@@ -84,11 +84,14 @@ impl Fault {
     }
 }
 
+/// What a running pipeline logs: our own steps, and what others warn of.
+const OURS: &str = "warn,evp_worker=info,evp_core=info";
+
 /// Runs the command that was typed.
 pub async fn run() -> ExitCode {
     let command = Cli::parse().command;
     let quiet = !matches!(command, Command::Worker(_) | Command::Run(_));
-    crate::logging::start(if quiet { "error" } else { "info" });
+    crate::logging::start(if quiet { "error" } else { OURS });
     let done = match command {
         Command::Demo(args) => demo::run(args).await,
         Command::Run(args) => run::run(args).await,

@@ -48,15 +48,25 @@ impl Applier {
             .into_iter()
             .filter_map(|(name, a)| Some((name, a.version?)));
         self.versions.extend(versions);
-        reporter.decided(Decided {
+        reporter.decided(self.newest(&holders, &state, letters));
+        Ok(())
+    }
+
+    /// The newest epoch, as reports see it.
+    pub(super) fn newest<'a>(
+        &'a self,
+        holders: &'a BTreeMap<NodeName, SplitId>,
+        state: &'a BTreeMap<NodeName, StateFacts>,
+        letters: Letters,
+    ) -> Decided<'a> {
+        Decided {
             checked: &self.checked,
             body: self.checkpointer.body(),
             term: self.checkpointer.term(),
-            holders: &holders,
-            state: &state,
+            holders,
+            state,
             versions: &self.versions,
             letters,
-        });
-        Ok(())
+        }
     }
 }

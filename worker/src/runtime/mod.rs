@@ -10,6 +10,7 @@ mod fill;
 mod poison;
 mod start;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use evp_api::reason;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpointer::Stop;
 use crate::clock::SharedClock;
 use crate::job::OpenError;
-use crate::report::Reporter;
+use crate::report::{Letters, Reporter};
 use crate::sink::SinkError;
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -80,6 +81,7 @@ const READERS_END: Duration = Duration::from_secs(5);
 impl Runtime {
     /// Runs epochs until told to stop, or until what was asked for is reached. The open epoch is finished first.
     pub async fn run(mut self, reporter: &Reporter, stop: &CancellationToken) -> Result<(), Halt> {
+        self.tell_what_is_restored(reporter);
         let ended = loop {
             match self.epoch(reporter, stop).await {
                 Ok(epoch::Went::On) => {}
@@ -92,6 +94,14 @@ impl Runtime {
         }
         self.readers.drain(&self.clock, READERS_END).await;
         ended
+    }
+
+    fn tell_what_is_restored(&self, reporter: &Reporter) {
+        let (holders, state) = (BTreeMap::new(), self.filler.dataflow.state_facts());
+        let restored = self.applier.newest(&holders, &state, Letters::new());
+        let (term, epoch) = (restored.term.0, restored.body.epoch.0);
+        tracing::info!(term, epoch, "the lane is ours and goes on after this epoch");
+        reporter.running(&restored);
     }
 }
 

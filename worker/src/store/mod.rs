@@ -134,19 +134,41 @@ impl StoreError {
         !matches!(self, Self::Unfit { .. })
     }
 
-    /// The error with all its causes, in one line.
+    /// The error and what is at its bottom, in one line. What lies between tells of attempts and how long they took: it would
+    /// be another text each time.
     pub fn describe(&self) -> String {
         let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(e) = cause {
-            let message = e.to_string();
+        if let Some(cause) = std::iter::successors(self.source(), |&e| e.source()).last() {
+            let cause = answered(&cause.to_string());
             // Some libraries repeat their cause in their own message.
-            if !text.contains(&message) {
-                text = format!("{text}: {message}");
+            if !text.contains(&cause) {
+                text = format!("{text}: {cause}");
             }
-            cause = e.source();
         }
         text
+    }
+
+    /// The same of a whole place, where it does not matter for which object it was found out.
+    #[must_use]
+    fn of(mut self, place: &str) -> Self {
+        if let Self::Unavailable { at, .. } | Self::Denied { at, .. } | Self::NoBucket { at } =
+            &mut self
+        {
+            place.clone_into(at);
+        }
+        self
+    }
+}
+
+/// What a server said. S3's own answer is a document of which two elements are for people.
+fn answered(text: &str) -> String {
+    let element = |name: &str| {
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        Some(rest.split_once('<')?.0)
+    };
+    match (element("Code"), element("Message")) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        _ => text.lines().collect::<Vec<_>>().join(" "),
     }
 }
 
@@ -314,6 +336,27 @@ mod tests {
         check(&storage(), "s3://lake/hotter/x", Some("/m/lake/hotter/x"));
         check(&storage(), "s3://lakeside/x", None);
         check(&storage(), "file:///data/x", Some("/data/x"));
+    }
+
+    #[track_caller]
+    fn tells(cause: &str, expected: &str) {
+        let denied = StoreError::Denied {
+            at: "s3://lake/x/probe/1".to_owned(),
+            source: std::io::Error::other(std::io::Error::other(cause.to_owned())).into(),
+        };
+        let told = denied.of("s3://lake/x").describe();
+        let (who, what) = told.split_once(" delete there: ").unwrap();
+        assert!(who.starts_with("s3://lake/x refuses access"), "{told}");
+        assert_eq!(what, expected);
+    }
+
+    #[test]
+    fn an_error_tells_its_deepest_cause_in_one_line_that_is_the_same_each_time() {
+        tells("Connection refused", "Connection refused");
+        tells("one\ntwo", "one two");
+        let document = "403: <?xml version=\"1.0\"?>\n<Error><Code>SignatureDoesNotMatch</Code><Message>Check your key.</Message>\
+                        <RequestId>18E9FFC4FE25E68D</RequestId></Error>";
+        tells(document, "SignatureDoesNotMatch: Check your key.");
     }
 
     #[test]

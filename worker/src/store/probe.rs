@@ -13,7 +13,7 @@ pub async fn probe(store: &dyn Store, at: &str, nonce: &str) -> Result<(), Store
     let result = conditions(store, at, &name).await;
     // What a failed clean-up leaves is garbage of a few bytes.
     let deleted = store.delete(&name).await;
-    result.and(deleted)
+    result.and(deleted).map_err(|error| error.of(at))
 }
 
 async fn conditions(store: &dyn Store, at: &str, name: &str) -> Result<(), StoreError> {

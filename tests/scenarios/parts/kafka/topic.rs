@@ -15,19 +15,19 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A setting of the bed; without it the test fails.
-pub(super) fn env(name: &str) -> String {
+pub(crate) fn env(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `./tests/run`"))
 }
 
 /// Waits, but not for ever.
-pub(super) async fn within<T>(task: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(task: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, task)
         .await
         .unwrap_or_else(|_| panic!("not done within {DEADLINE:?}"))
 }
 
 /// Runs `evp produce orders` with these flags.
-pub(super) async fn produce(flags: &[&str]) {
+pub(crate) async fn produce(flags: &[&str]) {
     #[derive(Parser)]
     struct Cli {
         #[command(flatten)]
@@ -39,14 +39,14 @@ pub(super) async fn produce(flags: &[&str]) {
     within(run(Cli::parse_from(words).args)).await.unwrap();
 }
 
-pub(super) struct Topic {
-    pub(super) name: String,
+pub(crate) struct Topic {
+    pub(crate) name: String,
     producer: FutureProducer,
     admin: AdminClient<DefaultClientContext>,
 }
 
 /// A transaction that is neither committed nor aborted.
-pub(super) struct OpenTransaction(FutureProducer);
+pub(crate) struct OpenTransaction(FutureProducer);
 
 fn config() -> ClientConfig {
     let mut config = ClientConfig::new();
@@ -56,7 +56,7 @@ fn config() -> ClientConfig {
 
 impl Topic {
     /// A name that no topic has yet.
-    pub(super) fn name_only() -> Self {
+    pub(crate) fn name_only() -> Self {
         let unique = tempfile::Builder::new().prefix("kafka-").tempdir().unwrap();
         let name = unique
             .path()
@@ -72,13 +72,13 @@ impl Topic {
         }
     }
 
-    pub(super) async fn create(partitions: i32) -> Self {
+    pub(crate) async fn create(partitions: i32) -> Self {
         let topic = Self::name_only();
         topic.make(partitions).await;
         topic
     }
 
-    pub(super) async fn make(&self, partitions: i32) {
+    pub(crate) async fn make(&self, partitions: i32) {
         let new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
         let made = self
             .admin
@@ -109,7 +109,7 @@ impl Topic {
         .await;
     }
 
-    pub(super) async fn remake(&self, partitions: i32) {
+    pub(crate) async fn remake(&self, partitions: i32) {
         let gone = self
             .admin
             .delete_topics(&[&self.name], &AdminOptions::new())
@@ -130,7 +130,7 @@ impl Topic {
         self.ready(partitions).await;
     }
 
-    pub(super) async fn grow(&mut self, partitions: usize) {
+    pub(crate) async fn grow(&mut self, partitions: usize) {
         let more = NewPartitions::new(&self.name, partitions);
         let grown = self
             .admin
@@ -143,7 +143,7 @@ impl Topic {
         self.ready(i32::try_from(partitions).unwrap()).await;
     }
 
-    pub(super) async fn delete_before(&self, partition: i32, offset: i64) {
+    pub(crate) async fn delete_before(&self, partition: i32, offset: i64) {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.name, partition, Offset::Offset(offset))
             .unwrap();
@@ -153,7 +153,7 @@ impl Topic {
             .unwrap();
     }
 
-    pub(super) async fn send(&self, partition: i32, key: Option<&str>, value: Option<&str>) {
+    pub(crate) async fn send(&self, partition: i32, key: Option<&str>, value: Option<&str>) {
         self.deliver(FutureRecord {
             key,
             payload: value,
@@ -162,7 +162,7 @@ impl Topic {
         .await;
     }
 
-    pub(super) async fn send_at(&self, partition: i32, millis: i64, value: &str) {
+    pub(crate) async fn send_at(&self, partition: i32, millis: i64, value: &str) {
         self.deliver(
             FutureRecord::<str, str>::to(&self.name)
                 .partition(partition)
@@ -173,7 +173,7 @@ impl Topic {
     }
 
     /// Numbers as values, into partition 0.
-    pub(super) async fn send_all(&self, numbers: Range<u32>) {
+    pub(crate) async fn send_all(&self, numbers: Range<u32>) {
         for number in numbers {
             self.send(0, None, Some(&number.to_string())).await;
         }
@@ -188,7 +188,7 @@ impl Topic {
             .unwrap();
     }
 
-    pub(super) async fn transaction(&self, value: &str, commit: bool) {
+    pub(crate) async fn transaction(&self, value: &str, commit: bool) {
         let OpenTransaction(producer) = self.open_transaction(value).await;
         within(blocking(move || {
             if commit {
@@ -200,7 +200,7 @@ impl Topic {
         .await;
     }
 
-    pub(super) async fn open_transaction(&self, value: &str) -> OpenTransaction {
+    pub(crate) async fn open_transaction(&self, value: &str) -> OpenTransaction {
         let id = tempfile::Builder::new().prefix("txn").tempdir().unwrap();
         let producer: FutureProducer = config()
             .set("transactional.id", id.path().to_str().unwrap())
@@ -226,7 +226,7 @@ impl Topic {
 }
 
 impl OpenTransaction {
-    pub(super) async fn commit(self) {
+    pub(crate) async fn commit(self) {
         within(blocking(move || self.0.commit_transaction(DEADLINE))).await;
     }
 }
