@@ -80,12 +80,14 @@ pub fn newest_event_times(ledgers: &[&Path]) -> Vec<Timestamp> {
 impl Expected {
     /// Stops with the differences unless a foreign reader finds these very rows at `at`: a path or an `s3://` address.
     pub fn assert_equals(&self, table: Table, at: &str) {
-        let actual = self.dir.join(format!("{}-actual.jsonl", table.name()));
         let reader = match table {
             Table::Bronze | Table::Gold => "delta-dump",
             Table::DeadLetters => "parquet-dump",
         };
         let dumped = succeed(&mut reading(reader, at));
+        // Several tables may be held against one expectation at the same time.
+        let scratch = tempfile::tempdir().expect("a folder for rows");
+        let actual = scratch.path().join("actual.jsonl");
         std::fs::write(&actual, dumped.stdout).expect("a folder that can be written");
         let expected = self.dir.join(format!("{}.jsonl", table.name()));
         succeed(

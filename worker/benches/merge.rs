@@ -10,6 +10,7 @@ use evp_core::dataflow::SinkBatch;
 use evp_core::position::Epoch;
 use evp_core::protocol::head::{Intent, SinkIdentity};
 use evp_core::protocol::paths::Lane;
+use evp_worker::checkpointer::CrashPoints;
 use evp_worker::clock::SystemClock;
 use evp_worker::sink::Sink;
 use evp_worker::sink::delta::{DeltaSettings, DeltaUpsert, Outbox, Target};
@@ -89,6 +90,7 @@ async fn open() -> Result<DeltaUpsert, Box<dyn std::error::Error>> {
         partition_by: Vec::new(),
         nonce: "n".to_owned(),
         clock: SystemClock::shared(),
+        crash: CrashPoints::none(),
     };
     let outbox = Outbox {
         store,

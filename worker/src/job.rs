@@ -8,6 +8,7 @@ use evp_api::plan::{Mode, NodeName, SinkKind, SinkPlan, SourceKind, SourcePlan, 
 use evp_core::check::CheckedPlan;
 use evp_core::protocol::head::{Body, SinkEntry, SinkIdentity};
 
+use crate::checkpointer::CrashPoints;
 use crate::clock::SharedClock;
 use crate::generate::Planting;
 use crate::secrets::Secrets;
@@ -39,6 +40,8 @@ pub struct Parts {
     pub budget: MemoryBudget,
     /// For generators: what they make.
     pub sample: Sample,
+    /// For crash tests.
+    pub crash: CrashPoints,
 }
 
 /// What generators make beside their manifest's words.
@@ -125,7 +128,7 @@ impl SinkOpener<'_> {
                 .find(|sink| &sink.name == name);
             let sink = match planned {
                 Some(plan) => self.sink(plan, entry).await?,
-                None => match self.dead_letters(&entry.identity)? {
+                None => match self.dead_letters(name, &entry.identity)? {
                     Some(sink) => sink,
                     None => continue,
                 },
@@ -146,6 +149,7 @@ impl SinkOpener<'_> {
             partition_by: delta.partition_by.clone(),
             nonce: self.nonce.to_owned(),
             clock: self.parts.clock.clone(),
+            crash: self.parts.crash.of_sink(&plan.name),
         };
         Ok(match plan.mode {
             Mode::Append => Box::new(DeltaAppend::open(settings).await?),
@@ -160,7 +164,11 @@ impl SinkOpener<'_> {
         })
     }
 
-    fn dead_letters(&self, identity: &SinkIdentity) -> Result<Option<Box<dyn Sink>>, OpenError> {
+    fn dead_letters(
+        &self,
+        name: &NodeName,
+        identity: &SinkIdentity,
+    ) -> Result<Option<Box<dyn Sink>>, OpenError> {
         let Some(plan) = &self.checked.plan.dead_letter else {
             return Ok(None);
         };
@@ -171,6 +179,7 @@ impl SinkOpener<'_> {
             target: target(&self.parts.storage.open(&plan.path)?),
             format: plan.format,
             nonce: self.nonce.to_owned(),
+            crash: self.parts.crash.of_sink(name),
         }))))
     }
 }

@@ -11,6 +11,7 @@ use evp_core::record::{RawBatch, Reached};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::checkpointer::{CrashPoints, Moment, Step};
 use crate::clock::SharedClock;
 use crate::source::{Budget, Source, SourceError};
 
@@ -51,6 +52,8 @@ pub struct Reader {
     pub batches: mpsc::Sender<Read>,
     /// Waits between attempts.
     pub clock: SharedClock,
+    /// For crash tests.
+    pub crash: CrashPoints,
 }
 
 impl Reader {
@@ -64,11 +67,13 @@ impl Reader {
     }
 
     async fn read(&mut self) {
+        self.crash.hit(Step::SourceSeek, Moment::Before);
         while let Err(error) = self.source.seek(&self.positions).await {
             if self.failed(error).await.is_none() {
                 return;
             }
         }
+        self.crash.hit(Step::SourceSeek, Moment::After);
         let mut looked = self.clock.elapsed();
         loop {
             let is_due = self.clock.elapsed().saturating_sub(looked) >= LOOK_EVERY;

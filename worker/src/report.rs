@@ -1,6 +1,7 @@
 //! What the worker tells the world: builds the [`Progress`] that `/progress`, `/metrics` and the terminal show.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use evp_api::plan::{NodeName, SinkKind};
 use evp_api::progress::{
     Halt, LedgerProgress, Progress, Recent, SinkProgress, SourceProgress, StepProgress,
 };
+use evp_api::reason;
 use evp_core::check::CheckedPlan;
 use evp_core::dataflow::StateFacts;
 use evp_core::dead_letter::RejectCode;
@@ -40,6 +42,8 @@ pub struct Reporter {
     epochs: Mutex<VecDeque<EpochCounts>>,
     /// When counting began.
     since: Duration,
+    /// A lane is owned and runs.
+    running: Arc<AtomicBool>,
 }
 
 #[derive(Clone)]
@@ -51,7 +55,10 @@ impl std::fmt::Debug for Time {
     }
 }
 
-struct TellWaiting(watch::Sender<Progress>);
+struct TellWaiting {
+    sender: watch::Sender<Progress>,
+    running: Arc<AtomicBool>,
+}
 
 impl Report for TellWaiting {
     fn waiting(&self, waiting: &Waiting<'_>) {
@@ -66,7 +73,7 @@ impl Report for TellWaiting {
             ),
             stalled: false,
         };
-        self.0.send_modify(|progress| {
+        self.sender.send_modify(|progress| {
             progress.ready = false;
             progress.reason = Some(halt);
         });
@@ -74,10 +81,19 @@ impl Report for TellWaiting {
 
     fn resumed(&self, on: &str) {
         Logged.resumed(on);
-        self.0.send_modify(|progress| {
-            progress.ready = true;
-            progress.reason = None;
+        let running = self.running.load(Ordering::Relaxed);
+        self.sender.send_modify(|progress| {
+            progress.ready = running;
+            progress.reason = (!running).then(starting);
         });
+    }
+}
+
+fn starting() -> Halt {
+    Halt {
+        reason: reason::STARTING.to_owned(),
+        message: "opening checkpoint, sources and sinks".to_owned(),
+        stalled: false,
     }
 }
 
@@ -129,6 +145,7 @@ impl Reporter {
                 clock: Time(clock),
                 epochs: Mutex::default(),
                 since,
+                running: Arc::default(),
             },
             receiver,
         )
@@ -136,7 +153,10 @@ impl Reporter {
 
     /// Tells `/progress` that a decided epoch must wait.
     pub fn waiting(&self) -> Arc<dyn Report> {
-        Arc::new(TellWaiting(self.sender.clone()))
+        Arc::new(TellWaiting {
+            sender: self.sender.clone(),
+            running: Arc::clone(&self.running),
+        })
     }
 
     fn update(&self, change: impl FnOnce(&mut Progress)) {
@@ -147,8 +167,19 @@ impl Reporter {
         });
     }
 
+    /// A lane is being opened.
+    pub fn starting(&self) {
+        let Halt {
+            reason,
+            message,
+            stalled,
+        } = starting();
+        self.halted(&reason, &message, stalled);
+    }
+
     /// Nothing moves, and why.
     pub fn halted(&self, reason: &str, message: &str, stalled: bool) {
+        self.running.store(false, Ordering::Relaxed);
         self.update(|progress| {
             progress.ready = false;
             progress.reason = Some(Halt {
@@ -174,6 +205,7 @@ impl Reporter {
     /// The lane is owned and the sources are open; `restored` is what its newest epoch left. A quiet pipeline decides no
     /// other one for long.
     pub fn running(&self, restored: &Decided<'_>) {
+        self.running.store(true, Ordering::Relaxed);
         self.update(|progress| {
             progress.ready = true;
             progress.reason = None;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use evp_api::reason;
 use tokio_util::sync::CancellationToken;
 
 use crate::report::Reporter;
@@ -16,11 +15,7 @@ const PERSON_AFTER: Duration = Duration::from_secs(15);
 
 /// Runs until told to stop, or to the end if that was asked for.
 pub async fn until_stopped(lane: &Start, reporter: &mut Reporter, stop: &CancellationToken) {
-    reporter.halted(
-        reason::STARTING,
-        "opening checkpoint, sources and sinks",
-        false,
-    );
+    reporter.starting();
     while let Err(halt) = once(lane, reporter, stop).await {
         report(&halt, reporter);
         let wait = match halt.remedy {

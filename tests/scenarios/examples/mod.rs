@@ -21,7 +21,7 @@ fn value(file: &str) -> Value {
 }
 
 /// The pipeline as kustomize gives it with the overlay: `test`, `add` and `replace` of RFC 6902.
-fn overlaid() -> Value {
+pub(crate) fn overlaid() -> Value {
     let mut pipeline = value("pipeline.yaml");
     for op in value("overlay/patch.yaml").as_array().unwrap() {
         let path = op["path"].as_str().unwrap();

@@ -11,6 +11,7 @@ use evp_core::dead_letter::{DeadLetter, RejectCode};
 use evp_core::position::{Epoch, Micros, Position, SplitId};
 use evp_core::protocol::head::{Intent, SinkIdentity};
 use evp_core::protocol::paths::Lane;
+use evp_worker::checkpointer::CrashPoints;
 use evp_worker::cli::query::{Written, ask, open_tables};
 use evp_worker::clock::SystemClock;
 use evp_worker::sink::dead_letters::dead_letter_batch;
@@ -65,6 +66,7 @@ fn settings(target: &Target, app: &str, nonce: &str) -> DeltaSettings {
         partition_by: Vec::new(),
         nonce: nonce.to_owned(),
         clock: SystemClock::shared(),
+        crash: CrashPoints::none(),
     }
 }
 
@@ -278,6 +280,7 @@ async fn dead_letters_are_copied_once() {
         target: target.clone(),
         format: DeadLetterFormat::Parquet,
         nonce: "n".to_owned(),
+        crash: CrashPoints::none(),
     });
     sink.stage(SinkBatch::Rows(dead_letter_batch(&[letter])))
         .await

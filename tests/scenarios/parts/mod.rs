@@ -1,5 +1,6 @@
-//! Every source and sink against the real service.
+//! Every source and sink against the real service, and the worker on all of them.
 
 mod checkpoint;
 mod delta;
 pub(crate) mod kafka;
+mod worker;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use evp_api::plan::NodeName;
+
 macro_rules! steps {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
         /// A step of the protocol that can be cut short: before it nothing of it is done, after it all of it is.
@@ -26,8 +28,8 @@ steps! {
     OwnerCreate = "owner.create",
     /// A lane is taken over: term and pod in the head.
     OwnSwap = "own.swap",
-    /// Sinks that can be fenced are.
-    OwnFence = "own.fence",
+    /// Epoch 0 is decided.
+    HeadCreate = "head.create",
     /// `born.json`.
     BornCreate = "born.create",
     /// A source goes to the head's positions.
@@ -36,23 +38,23 @@ steps! {
     PlanPut = "plan.put",
     /// A state file is written.
     StatePut = "state.put",
-    /// A sink's data file is written.
+    /// A sink completes the files it writes before the decision.
     StagePut = "stage.put",
-    /// Rows for a sink are written to the outbox.
+    /// Changes for a sink are written to the outbox.
     OutboxPut = "outbox.put",
     /// The copy of a decided body is written.
     HistoryPut = "history.put",
-    /// An epoch is decided.
+    /// An epoch after the first is decided.
     HeadSwap = "head.swap",
     /// A sink is asked what it holds.
     Probe = "probe",
-    /// A sink begins to apply an intent.
+    /// A sink looks at its target: the intent is due.
     Begin = "begin",
-    /// A sink writes what the intent says.
+    /// A sink writes files because of an intent.
     Write = "write",
-    /// A sink sends its commit.
+    /// A sink commits: the epoch's marker, and what becomes visible with it.
     CommitSend = "commit.send",
-    /// A sink's commit is known to have happened.
+    /// It is noted, for the next head, that a sink holds the epoch.
     CommitAck = "commit.ack",
     /// What was applied is recorded without an epoch.
     RecordSwap = "record.swap",
@@ -69,13 +71,19 @@ pub enum Moment {
     After,
 }
 
-/// Where this process crashes.
+/// Where this process crashes. Sinks, which take some of the steps each for itself, are handed [`CrashPoints::of_sink`].
 #[derive(Clone, Debug, Default)]
-pub struct CrashPoints(Option<Arc<Armed>>);
+pub struct CrashPoints {
+    armed: Option<Arc<Armed>>,
+    /// Whose steps these are; `None`: the lane's.
+    sink: Option<NodeName>,
+}
 
 #[derive(Debug)]
 struct Armed {
     step: Step,
+    /// The sink whose step it is; `None`: whichever comes there.
+    sink: Option<String>,
     moment: Moment,
     /// Passes still to come, the crash included.
     left: AtomicU64,
@@ -84,15 +92,28 @@ struct Armed {
 impl CrashPoints {
     /// Nowhere.
     pub fn none() -> Self {
-        Self(None)
+        Self::default()
     }
 
-    /// `head.swap:before` or `head.swap:after:3`: the third time it comes there. `Err` says what may be written.
+    /// The same for the steps of one sink.
+    #[must_use]
+    pub fn of_sink(&self, name: &NodeName) -> Self {
+        Self {
+            armed: self.armed.clone(),
+            sink: Some(name.clone()),
+        }
+    }
+
+    /// `head.swap:before`, `head.swap:after:3` (the third time it comes there), `commit.send@gold:after` (that sink alone).
+    /// `Err` says what may be written.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts = text.split(':');
-        let step = parts
-            .next()
-            .and_then(|name| Step::ALL.iter().find(|s| s.name() == name));
+        let place = parts.next().unwrap_or_default();
+        let (name, sink) = match place.split_once('@') {
+            Some((name, sink)) => (name, Some(sink.to_owned())),
+            None => (place, None),
+        };
+        let step = Step::ALL.iter().find(|s| s.name() == name);
         let moment = match parts.next() {
             Some("before") => Some(Moment::Before),
             Some("after") => Some(Moment::After),
@@ -102,16 +123,20 @@ impl CrashPoints {
             .next()
             .map_or(Some(1), |n| n.parse().ok().filter(|n| *n > 0));
         if let (Some(step), Some(moment), Some(nth), None) = (step, moment, nth, parts.next()) {
-            let left = AtomicU64::new(nth);
-            Ok(Self(Some(Arc::new(Armed {
+            let armed = Armed {
                 step: *step,
+                sink,
                 moment,
-                left,
-            }))))
+                left: AtomicU64::new(nth),
+            };
+            Ok(Self {
+                armed: Some(Arc::new(armed)),
+                sink: None,
+            })
         } else {
             let names: Vec<_> = Step::ALL.iter().map(|s| s.name()).collect();
             Err(format!(
-                "`{text}` must be STEP:before or STEP:after[:N]; steps: {}",
+                "`{text}` must be STEP[@SINK]:before|after[:N]; steps: {}",
                 names.join(", ")
             ))
         }
@@ -130,9 +155,13 @@ impl CrashPoints {
     }
 
     fn due(&self, step: Step, moment: Moment) -> bool {
-        let Some(armed) = &self.0 else { return false };
+        let Some(armed) = &self.armed else {
+            return false;
+        };
+        let sink = self.sink.as_ref().map(NodeName::as_str);
         armed.step == step
             && armed.moment == moment
+            && (armed.sink.is_none() || armed.sink.as_deref() == sink)
             && armed.left.fetch_sub(1, Ordering::Relaxed) == 1
     }
 }
@@ -158,6 +187,17 @@ mod tests {
     }
 
     #[test]
+    fn a_crash_point_of_a_sink_is_due_for_that_sink_alone() {
+        let crash = CrashPoints::parse("begin@gold:before").unwrap();
+        let of = |name| crash.of_sink(&NodeName::new(name).unwrap());
+        let due = |crash: CrashPoints| crash.due(Step::Begin, Moment::Before);
+        assert_eq!(
+            [due(crash.clone()), due(of("bronze")), due(of("gold"))],
+            [false, false, true]
+        );
+    }
+
+    #[test]
     fn what_is_no_crash_point_is_refused_with_the_steps_there_are() {
         for text in [
             "head.swap",
@@ -165,6 +205,7 @@ mod tests {
             "head.swap:amid",
             "head.swap:before:0",
             "head.swap:before:1:1",
+            "@gold:before",
         ] {
             assert!(
                 CrashPoints::parse(text)

@@ -252,8 +252,8 @@ async fn apply_one(
         last: Applied::default(),
         stop: None,
     };
+    let crash = io.crash.of_sink(&outcome.name);
     for intent in intents {
-        io.crash.hit(Step::Begin, Moment::Before);
         let mut backoff = Backoff::new(outcome.name.as_str());
         let result = loop {
             match sink.apply(&intent, permit).await {
@@ -274,9 +274,10 @@ async fn apply_one(
             }
             Ok(applied) => {
                 backoff.done(io);
-                io.crash.hit(Step::CommitAck, Moment::After);
+                crash.hit(Step::CommitAck, Moment::Before);
                 outcome.last = applied;
                 outcome.held.push((intent.sink, intent.epoch));
+                crash.hit(Step::CommitAck, Moment::After);
             }
         }
     }
@@ -289,7 +290,8 @@ async fn ask(
     sink: &mut Box<dyn Sink>,
     intent: &Intent,
 ) -> Result<Option<Epoch>, Stop> {
-    io.crash.hit(Step::Probe, Moment::Before);
+    let crash = io.crash.of_sink(name);
+    crash.hit(Step::Probe, Moment::Before);
     let mut backoff = Backoff::new(name.as_str());
     loop {
         match sink.probe(intent).await {
@@ -299,7 +301,7 @@ async fn ask(
             Err(e) => return Err(e.into()),
             Ok(held) => {
                 backoff.done(io);
-                io.crash.hit(Step::Probe, Moment::After);
+                crash.hit(Step::Probe, Moment::After);
                 return Ok(held);
             }
         }

@@ -243,7 +243,7 @@ impl Start {
         let body = self.first_body(checkpoint, now, start);
         let owner = Owner::first(&self.setup.identity.pod);
         let head = self.seal(owner, body, Rolling::default())?;
-        self.write_head(head, &Condition::Absent, Step::HeadSwap)
+        self.write_head(head, &Condition::Absent, Step::HeadCreate)
             .await
     }
 

@@ -102,6 +102,7 @@ pub fn prepare(manifest: &Manifest, args: &RunArgs, sample: Sample) -> Result<Lo
         clock,
         budget: MemoryBudget::of(args.memory.unwrap_or(MemoryBudget::DEFAULT_LIMIT)),
         sample,
+        crash: CrashPoints::none(),
     };
     let name = manifest.metadata.name.clone();
     Ok(Local {
@@ -126,7 +127,6 @@ fn start(
         identity,
         ids,
         seen: None,
-        crash: CrashPoints::none(),
         waiting: Arc::new(Logged),
         poison: Poison::default(),
         until_end,

@@ -33,9 +33,12 @@ const ENDPOINTS_END: Duration = Duration::from_secs(2);
 /// Runs one lane until SIGTERM. Causes are reported and waited for; the process does not end by itself.
 pub async fn run(args: WorkerArgs) -> Result<ExitCode, Fault> {
     let clock = SystemClock::shared();
-    let manifest = super::one_manifest(&args.pipeline)?;
-    let path = &manifest.spec.checkpoint.path;
-    let (mut reporter, progress) = Reporter::new(&manifest.metadata.name, path, clock.clone());
+    let manifest = super::one_manifest(&args.pipeline);
+    let (name, path) = match &manifest {
+        Ok(m) => (m.metadata.name.as_str(), m.spec.checkpoint.path.as_str()),
+        Err(_) => ("", ""),
+    };
+    let (mut reporter, progress) = Reporter::new(name, path, clock.clone());
     let stop = CancellationToken::new();
     let mut tasks = Tasks::below(&CancellationToken::new());
     tasks.spawn("interrupt", on_interrupt(stop.clone()));
@@ -46,7 +49,7 @@ pub async fn run(args: WorkerArgs) -> Result<ExitCode, Fault> {
         "endpoints",
         server::serve(bound, server::Shown { progress }, tasks.stopping()),
     );
-    match lane(&manifest, &args, reporter.waiting()) {
+    match manifest.and_then(|manifest| lane(&manifest, &args, reporter.waiting())) {
         Ok(lane) => supervise::until_stopped(&lane, &mut reporter, &stop).await,
         Err(refused) => {
             let message = refused.to_string();
@@ -85,6 +88,7 @@ fn lane(manifest: &Manifest, args: &WorkerArgs, waiting: Arc<dyn Report>) -> Res
         clock: SystemClock::shared(),
         budget: MemoryBudget::of(args.memory.unwrap_or(MemoryBudget::DEFAULT_LIMIT)),
         sample: Sample::default(),
+        crash,
     };
     Ok(Start {
         checked: Arc::new(checked),
@@ -94,7 +98,6 @@ fn lane(manifest: &Manifest, args: &WorkerArgs, waiting: Arc<dyn Report>) -> Res
         identity,
         ids,
         seen: args.seen_epoch.map(Epoch),
-        crash,
         waiting,
         poison: Poison::default(),
         until_end: false,

@@ -101,6 +101,7 @@ async fn rule_24_a_split_found_later_is_read_from_its_start_and_the_others_go_on
         },
         batches,
         clock: clock.clone(),
+        crash: CrashPoints::none(),
     };
     let stop = CancellationToken::new();
     let mut seen: BTreeMap<SplitId, Vec<i64>> = BTreeMap::new();

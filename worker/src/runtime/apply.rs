@@ -52,6 +52,12 @@ impl Applier {
         Ok(())
     }
 
+    /// Applies what is decided and records it, so that whoever reads the head of a stopped pipeline sees nothing undone.
+    pub(super) async fn finish(&mut self, reporter: &Reporter) -> Result<(), Halt> {
+        self.apply(reporter).await?;
+        Ok(self.checkpointer.record_quietly().await?)
+    }
+
     /// The newest epoch, as reports see it.
     pub(super) fn newest<'a>(
         &'a self,

@@ -85,7 +85,7 @@ impl Runtime {
         let ended = loop {
             match self.epoch(reporter, stop).await {
                 Ok(epoch::Went::On) => {}
-                Ok(epoch::Went::Finished) => break self.applier.apply(reporter).await,
+                Ok(epoch::Went::Finished) => break self.applier.finish(reporter).await,
                 Err(halt) => break Err(halt),
             }
         };

@@ -23,8 +23,7 @@ use super::fill::Filler;
 use super::{Halt, Poison, Runtime, Until};
 use crate::activity::Activity;
 use crate::checkpointer::{
-    Checkpointer, CrashPoints, Fingerprints, Report, Setup, StartPoint, StartPositions, Started,
-    Stop,
+    Checkpointer, Fingerprints, Report, Setup, StartPoint, StartPositions, Started, Stop,
 };
 use crate::ids::Ids;
 use crate::job::{self, Parts, SinkOpener, Sinks};
@@ -50,8 +49,6 @@ pub struct Start {
     pub ids: Ids,
     /// Newest epoch that was ever seen of this pipeline.
     pub seen: Option<Epoch>,
-    /// For crash tests.
-    pub crash: CrashPoints,
     /// Who is told when a decided epoch must wait.
     pub waiting: Arc<dyn Report>,
     /// Records on which the engine failed in this process.
@@ -184,7 +181,7 @@ async fn begin(
         seen: start.seen,
         clock: start.parts.clock.clone(),
         ids: start.ids.clone(),
-        crash: start.crash.clone(),
+        crash: start.parts.crash.clone(),
         report: Arc::clone(&start.waiting),
     };
     Ok(Checkpointer::start(setup, &mut FirstPositions(sources)).await?)
@@ -314,6 +311,7 @@ fn spawn_readers(
             budget,
             batches: batches.clone(),
             clock: parts.clock.clone(),
+            crash: parts.crash.clone(),
         };
         let stopping = tasks.stopping();
         tasks.spawn("reader", reader.run(stopping));

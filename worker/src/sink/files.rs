@@ -24,7 +24,7 @@ use tokio::io::AsyncWriteExt;
 use super::dead_letters::{dead_letter_schema, json_lines};
 use super::delta::Target;
 use super::parquet_writer::{Encode, FileWriter};
-use crate::checkpointer::CommitPermit;
+use crate::checkpointer::{CommitPermit, CrashPoints, Moment, Step};
 use crate::sink::{Applied, Sink, SinkError};
 
 /// Part of an upload of JSON lines.
@@ -45,6 +45,8 @@ pub struct DeadLetterSettings {
     pub format: DeadLetterFormat,
     /// A nonce of this run, in letters that may stand in an object's name: no other run has it.
     pub nonce: String,
+    /// For crash tests, this sink's.
+    pub crash: CrashPoints,
 }
 
 /// What the head keeps for one epoch of this sink.
@@ -160,13 +162,20 @@ impl DeadLetterSink {
         let body: Body =
             body.map_err(|e| target.stop(reason::CHECKPOINT_DAMAGED, &e.to_string()))?;
         let marker = self.marker(intent.epoch)?;
+        let crash = &self.settings.crash;
+        crash.hit(Step::Begin, Moment::Before);
         if !holds(target, &marker, intent).await? {
+            crash.hit(Step::Begin, Moment::After);
+            crash.hit(Step::Write, Moment::Before);
             for file in &body.files {
                 publish(target, file).await?;
             }
+            crash.hit(Step::Write, Moment::After);
+            crash.hit(Step::CommitSend, Moment::Before);
             let text = serde_json::to_vec(&body).map_err(|e| target.unavailable("a marker", &e))?;
             let put = target.store.put(&marker, text.into()).await;
             put.map_err(|e| target.unavailable("a marker cannot be written", &e))?;
+            crash.hit(Step::CommitSend, Moment::After);
         }
         for file in &body.files {
             let staged = target.child(&file.staged)?;
@@ -276,6 +285,8 @@ impl Sink for DeadLetterSink {
         let Some((staged, open)) = self.open.take() else {
             return Ok(None);
         };
+        let crash = self.settings.crash.clone();
+        crash.hit(Step::StagePut, Moment::Before);
         let (size, rows) = match open {
             Open::Parquet(file) => {
                 let file = file.finish().await;
@@ -293,6 +304,7 @@ impl Sink for DeadLetterSink {
                 (size, rows)
             }
         };
+        crash.hit(Step::StagePut, Moment::After);
         let name = format!("{}-{epoch}-0.{}", self.tag(), self.suffix());
         let files = vec![StagedFile {
             staged,

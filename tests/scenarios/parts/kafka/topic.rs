@@ -65,9 +65,18 @@ impl Topic {
             .to_str()
             .unwrap()
             .replace('.', "");
+        Self::named(&name)
+    }
+
+    pub(crate) fn named(name: &str) -> Self {
+        // Compressed, so that a record may be larger than the broker takes plain.
+        let mut producer = config();
+        producer
+            .set("compression.type", "lz4")
+            .set("message.max.bytes", "4000000");
         Self {
-            name,
-            producer: config().create().unwrap(),
+            name: name.to_owned(),
+            producer: producer.create().unwrap(),
             admin: config().create().unwrap(),
         }
     }
@@ -177,6 +186,19 @@ impl Topic {
         for number in numbers {
             self.send(0, None, Some(&number.to_string())).await;
         }
+    }
+
+    /// Any bytes, or none; its offset and timestamp.
+    pub(crate) async fn put(&self, partition: i32, value: Option<&[u8]>) -> (i64, i64) {
+        let timestamp = jiff::Timestamp::now().as_millisecond();
+        let record = FutureRecord::<str, [u8]> {
+            payload: value,
+            ..FutureRecord::to(&self.name)
+                .partition(partition)
+                .timestamp(timestamp)
+        };
+        let delivered = self.producer.send(record, DEADLINE).await;
+        (delivered.map_err(|(e, _)| e).unwrap().offset, timestamp)
     }
 
     async fn deliver(&self, record: FutureRecord<'_, str, str>) {

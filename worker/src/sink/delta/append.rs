@@ -24,7 +24,7 @@ use super::log::TableLog;
 use super::support::{self, Writes};
 use super::target::Target;
 use super::{DeltaSettings, Shape};
-use crate::checkpointer::CommitPermit;
+use crate::checkpointer::{CommitPermit, Moment, Step};
 use crate::sink::{Applied, Sink, SinkError};
 
 /// Staged files asked for at the same time.
@@ -116,7 +116,10 @@ impl Sink for DeltaAppend {
     }
 
     async fn seal(&mut self, _epoch: Epoch) -> Result<Option<serde_json::Value>, SinkError> {
+        let crash = &self.settings.crash;
+        crash.hit(Step::StagePut, Moment::Before);
         let add = self.files.finish().await?;
+        crash.hit(Step::StagePut, Moment::After);
         Ok((!add.is_empty()).then(|| json!(Body { add })))
     }
 

@@ -16,6 +16,7 @@ use super::actions::Commit;
 use super::log::{Landing, TableLog};
 use super::support::{self, Writes};
 use super::{DeltaSettings, Shape};
+use crate::checkpointer::{Moment, Step};
 use crate::clock::SharedClock;
 use crate::sink::{Applied, SinkError};
 
@@ -56,7 +57,9 @@ impl Rolling<'_> {
     ) -> Result<Applied, SinkError> {
         let mut round = 0;
         let mut doubt = None;
+        let crash = &self.settings.crash;
         loop {
+            crash.hit(Step::Begin, Moment::Before);
             log.refresh().await?;
             if standing(log, self.intent).await? == Standing::Done {
                 return Ok(Applied {
@@ -64,12 +67,15 @@ impl Rolling<'_> {
                 });
             }
             self.check_table(log)?;
+            crash.hit(Step::Begin, Moment::After);
             if let Some(error) = doubt.take() {
                 go_on(log, round, &error)?;
             }
             let commit = attempt.prepare(log).await?;
+            crash.hit(Step::CommitSend, Moment::Before);
             match log.commit(commit).await? {
                 Landing::Landed(version) => {
+                    crash.hit(Step::CommitSend, Moment::After);
                     log.landed(&self.intent.sink.0, version, self.intent.epoch.0);
                     attempt.landed(version);
                     log.checkpoint_if_due(version).await;

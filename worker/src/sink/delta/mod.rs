@@ -37,6 +37,7 @@ pub use upsert::DeltaUpsert;
 use self::data_files::Names;
 use self::partition::Partitioning;
 use self::schema::TableSchema;
+use crate::checkpointer::CrashPoints;
 use crate::clock::SharedClock;
 use crate::sink::SinkError;
 
@@ -55,6 +56,8 @@ pub struct DeltaSettings {
     pub nonce: String,
     /// Time, for what people read.
     pub clock: SharedClock,
+    /// For crash tests, this sink's.
+    pub crash: CrashPoints,
 }
 
 /// The checked shape of the table.

@@ -24,7 +24,7 @@ use super::merge::{Merge, Merged};
 use super::outbox::{ChangeSet, Changes, Keys, Outbox, Stored};
 use super::support::{self, Writes};
 use super::{DeltaSettings, Shape};
-use crate::checkpointer::CommitPermit;
+use crate::checkpointer::{CommitPermit, Moment, Step};
 use crate::sink::{Applied, Sink, SinkError};
 
 /// Files whose list is kept between epochs; a longer one is read from the log each time.
@@ -155,7 +155,10 @@ impl Sink for DeltaUpsert {
         };
         let nonce = self.names.reserve().stem;
         let name = unique(epoch, &format!("{nonce}.arrow"));
+        let crash = &self.settings.crash;
+        crash.hit(Step::OutboxPut, Moment::Before);
         let outbox = self.outbox.put(target, &name, &rows).await?;
+        crash.hit(Step::OutboxPut, Moment::After);
         let changes = rows.num_rows();
         Ok(Some(json!(Body { outbox, changes })))
     }
@@ -228,6 +231,8 @@ impl Attempt for MergeAttempt<'_> {
         let target = &self.settings.target;
         let merge = Merge::new(target, &self.shape.schema, self.keys, self.changes)?;
         let files = self.known.take(log).await?;
+        let crash = &self.settings.crash;
+        crash.hit(Step::Write, Moment::Before);
         let merged = match merge.run(&files, &mut self.files).await {
             Ok(merged) => merged,
             Err(e) => {
@@ -235,6 +240,7 @@ impl Attempt for MergeAttempt<'_> {
                 return Err(e);
             }
         };
+        crash.hit(Step::Write, Moment::After);
         let now = self.settings.clock.now().0 / 1000;
         let same = |key: &String| format!("target.{key} <=> source.{key}");
         let mut commit = Commit::new(&CommitInfo {

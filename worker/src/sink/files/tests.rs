@@ -30,6 +30,7 @@ fn sink(target: &Target, format: DeadLetterFormat) -> DeadLetterSink {
         target: target.clone(),
         format,
         nonce: "n".to_owned(),
+        crash: CrashPoints::none(),
     })
 }
 

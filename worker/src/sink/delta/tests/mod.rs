@@ -24,6 +24,7 @@ use url::Url;
 
 use self::faults::Faults;
 use super::{DeltaAppend, DeltaSettings, DeltaUpsert, Outbox, Target};
+use crate::checkpointer::CrashPoints;
 use crate::cli::query::{Written, ask, open_tables};
 use crate::clock::Clock;
 use crate::sink::{Applied, Sink, SinkError};
@@ -75,6 +76,7 @@ impl World {
             partition_by: Vec::new(),
             nonce: nonce.to_owned(),
             clock: Arc::new(StillClock),
+            crash: CrashPoints::none(),
         }
     }
 

@@ -1,0 +1,12 @@
+//! The worker process as an operator-made pod runs it, against a real broker and a real object store: killed, stopped, lied
+//! to by the network, and held row for row against an evaluation of what was sent.
+
+mod crash;
+mod doubt;
+mod end_to_end;
+mod input;
+mod owners;
+mod pipeline;
+mod process;
+mod proxy;
+mod worlds;
