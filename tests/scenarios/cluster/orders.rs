@@ -216,10 +216,23 @@ async fn assert_line(world: &World, readings: &Readings, facts: &Facts) {
 /// Passwords and keys are in their files and nowhere else.
 fn assert_no_secret_is_told(world: &World) {
     let objects = "eventpipelines,deployments,configmaps,pods,events";
+    let operator = format!("deployment/{RELEASE}");
+    // It works before the node knows that it runs, and a log is had from the node.
+    kubectl(
+        &[
+            "-n",
+            OPERATOR_NAMESPACE,
+            "rollout",
+            "status",
+            &operator,
+            "--timeout=60s",
+        ],
+        "",
+    );
     let told = [
         world.kubectl(&["get", objects, "-o", "yaml"]),
         world.kubectl(&["logs", "deployment/orders"]),
-        kubectl(&["-n", OPERATOR_NAMESPACE, "logs", "deployment/evp"], ""),
+        kubectl(&["-n", OPERATOR_NAMESPACE, "logs", &operator], ""),
     ];
     for secret in ["EVP_BED_KAFKA_PASSWORD", "EVP_BED_S3_SECRET_KEY"] {
         assert!(
