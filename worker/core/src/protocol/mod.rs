@@ -6,3 +6,6 @@ pub mod digest;
 pub mod head;
 pub mod identity;
 pub mod paths;
+
+#[cfg(test)]
+mod model;
