@@ -6,11 +6,12 @@ use evp_core::protocol::digest::Digest;
 use evp_core::protocol::head::{StateFile, StateKind};
 use evp_core::protocol::paths::{self, Lane};
 
+use super::Checkpointer;
 use super::crash::Step;
 use super::io::Io;
 use super::stop::Stop;
 
-/// Puts and gets the state files of a lane.
+/// Writes the state files of a lane, and reads them.
 #[derive(Clone, Debug)]
 pub struct StateFiles {
     io: Io,
@@ -42,12 +43,12 @@ impl StateFiles {
         Ok(file)
     }
 
-    /// Reads a file that a head names. `CheckpointDamaged`: it is gone, or not as it was written.
-    pub async fn get(&self, file: &StateFile) -> Result<Bytes, Stop> {
+    /// Reads a file that a head names. `None`: it is gone. `CheckpointDamaged`: it is not as it was written.
+    async fn get(&self, file: &StateFile) -> Result<Option<Bytes>, Stop> {
         let name = self.lane.state(&file.name);
         let damaged = |what: &str| Stop::damaged(&self.io.url, &format!("{name} {what}"));
         let Some((bytes, _)) = self.io.get(&name).await? else {
-            return Err(damaged("is gone"));
+            return Ok(None);
         };
         if bytes.len() as u64 != file.length {
             return Err(damaged(&format!(
@@ -59,6 +60,23 @@ impl StateFiles {
         if Digest::of(&bytes) != file.sha256 {
             return Err(damaged("does not have the checksum it was written with"));
         }
-        Ok(bytes)
+        Ok(Some(bytes))
+    }
+}
+
+impl Checkpointer {
+    /// Reads a state file of our head. One that is gone may have been collected by who owns the lane by now.
+    pub async fn state_file(&self, file: &StateFile) -> Result<Bytes, Stop> {
+        if let Some(bytes) = self.state().get(file).await? {
+            return Ok(bytes);
+        }
+        let there = self.io.get(&self.lane.head()).await?;
+        let gone = || {
+            let name = self.lane.state(&file.name);
+            Stop::damaged(&self.io.url, &format!("{name} is gone"))
+        };
+        Err(self
+            .verdict(&self.head.write, there.as_ref())
+            .unwrap_or_else(gone))
     }
 }

@@ -90,29 +90,30 @@ impl Checkpointer {
             }
             Written::Theirs(there) => there,
         };
-        let found = parse_head(there.as_ref());
+        let changed = || Stop::damaged(&url, "head.json changed while it was read back");
+        Err(self
+            .verdict(&head.write, there.as_ref())
+            .unwrap_or_else(changed))
+    }
+
+    /// Why the lane is no longer as we left it; `None`: it is. `nonce` is that of our last write, or of one under way.
+    pub(super) fn verdict(&self, nonce: &str, there: Option<&(Bytes, ETag)>) -> Option<Stop> {
+        let (name, url, ours) = (self.lane.head(), &self.io.url, &self.head);
         let attempt = Attempt {
-            nonce: &head.write,
-            term: self.head.owner.term,
-            incarnation: &self.head.body.incarnation,
-            epoch: self.head.body.epoch,
-            unchanged: false,
+            nonce,
+            term: ours.owner.term,
+            incarnation: &ours.body.incarnation,
+            epoch: ours.body.epoch,
+            unchanged: there.is_some_and(|(_, tag)| *tag == self.etag),
         };
-        Err(
-            match read_back(
-                attempt,
-                found.as_ref().map(|f| f.as_ref().map_err(Clone::clone)),
-            ) {
-                ReadBack::Fenced { term, pod } => Stop::fenced(&url, term, &pod),
-                ReadBack::Newer(format) => Stop::newer(&url, &name, format),
-                ReadBack::Behind(epoch) => {
-                    Stop::behind(&url, Some(epoch.0), self.head.body.epoch.0)
-                }
-                ReadBack::Damaged(what) => Stop::damaged(&url, &what),
-                ReadBack::Won | ReadBack::TryAgain => {
-                    Stop::damaged(&url, "head.json changed while it was read back")
-                }
-            },
-        )
+        let found = parse_head(there);
+        let found = found.as_ref().map(|f| f.as_ref().map_err(Clone::clone));
+        match read_back(attempt, found) {
+            ReadBack::Fenced { term, pod } => Some(Stop::fenced(url, term, &pod)),
+            ReadBack::Newer(format) => Some(Stop::newer(url, &name, format)),
+            ReadBack::Behind(epoch) => Some(Stop::behind(url, Some(epoch.0), ours.body.epoch.0)),
+            ReadBack::Damaged(what) => Some(Stop::damaged(url, &what)),
+            ReadBack::Won | ReadBack::TryAgain => None,
+        }
     }
 }

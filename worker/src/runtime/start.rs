@@ -209,7 +209,7 @@ async fn restore(
     dataflow.restore_watermarks(&body.watermarks);
     for step in dataflow.fingerprints().keys() {
         for file in body.state.get(step).iter().flat_map(|state| &state.files) {
-            let bytes = checkpointer.state().get(file).await?;
+            let bytes = checkpointer.state_file(file).await?;
             dataflow.restore_state(step, &bytes).map_err(|e| {
                 Halt::person(
                     reason::CHECKPOINT_DAMAGED,

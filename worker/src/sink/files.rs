@@ -165,6 +165,9 @@ impl DeadLetterSink {
         let crash = &self.settings.crash;
         crash.hit(Step::Begin, Moment::Before);
         if !holds(target, &marker, intent).await? {
+            if let Some(prev) = intent.prev {
+                check_prev(target, &self.marker(prev)?).await?;
+            }
             crash.hit(Step::Begin, Moment::After);
             crash.hit(Step::Write, Moment::Before);
             for file in &body.files {
@@ -230,6 +233,17 @@ async fn holds(target: &Target, marker: &Path, intent: &Intent) -> Result<bool, 
         intent.epoch
     );
     Err(target.stop(reason::CHECKPOINT_BEHIND_SINK, &what))
+}
+
+/// What was applied before must still be there: a folder that was emptied is not written on.
+async fn check_prev(target: &Target, marker: &Path) -> Result<(), SinkError> {
+    if exists(target, marker).await? {
+        return Ok(());
+    }
+    let what = format!(
+        "{marker} is gone, though its epoch was applied: restore the folder's objects, or give the dead letters a new folder"
+    );
+    Err(target.stop(reason::SINK_HISTORY_LOST, &what))
 }
 
 async fn exists(target: &Target, object: &Path) -> Result<bool, SinkError> {

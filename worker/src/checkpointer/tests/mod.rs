@@ -358,25 +358,37 @@ async fn an_undone_sink_that_is_not_there_is_named() {
 #[tokio::test]
 async fn state_is_read_as_it_was_written_or_not_at_all() {
     let mut world = World::new();
-    let state = world.start("a").await.state();
-    let file = state
+    let lane = world.start("a").await;
+    let put = lane
+        .state()
         .put(Epoch(1), StateKind::Base, "rows".into())
-        .await
-        .unwrap();
-    assert_eq!(state.get(&file).await.unwrap(), "rows");
+        .await;
+    let file = put.unwrap();
+    assert_eq!(lane.state_file(&file).await.unwrap(), "rows");
     let path = format!("0/state/{}", file.name);
+    let damaged = (reason::CHECKPOINT_DAMAGED, false);
     for content in ["rows!", "rowz"] {
         world.store.put(&path, content.into()).await.unwrap();
-        assert_eq!(
-            reason_of(state.get(&file).await),
-            (reason::CHECKPOINT_DAMAGED, false)
-        );
+        assert_eq!(reason_of(lane.state_file(&file).await), damaged);
     }
     world.store.delete(&path).await.unwrap();
-    assert_eq!(
-        reason_of(state.get(&file).await),
-        (reason::CHECKPOINT_DAMAGED, false)
-    );
+    assert_eq!(reason_of(lane.state_file(&file).await), damaged);
+}
+
+#[tokio::test]
+async fn state_that_a_newer_owner_collected_fences_and_is_no_damage() {
+    let mut world = World::new();
+    let old = world.start("a").await;
+    let put = old
+        .state()
+        .put(Epoch(1), StateKind::Base, "rows".into())
+        .await;
+    let file = put.unwrap();
+    world.start("b").await;
+    let path = format!("0/state/{}", file.name);
+    world.store.delete(&path).await.unwrap();
+    let read = old.state_file(&file).await;
+    assert_eq!(reason_of(read), (reason::FENCED, false));
 }
 
 #[tokio::test]

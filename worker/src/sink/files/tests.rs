@@ -56,7 +56,7 @@ async fn decide(sink: &mut DeadLetterSink, epoch: u64, letters: &[DeadLetter]) -
     Intent {
         sink: SinkIdentity("0123456789abcdef".to_owned()),
         epoch: Epoch(epoch),
-        prev: epoch.checked_sub(1).map(Epoch),
+        prev: (epoch > 1).then(|| Epoch(epoch - 1)),
         body: sink.seal(Epoch(epoch)).await.unwrap().unwrap(),
     }
 }
@@ -115,10 +115,10 @@ async fn letters_are_read_back_as_they_were() {
 async fn applying_again_changes_nothing_wherever_it_stopped() {
     let target = target();
     let mut sink = sink(&target, DeadLetterFormat::JsonLines);
-    let intent = decide(&mut sink, 3, &[letter(1)]).await;
+    let intent = decide(&mut sink, 1, &[letter(1)]).await;
     let staged = "lake/dead/_staging/01234567/n-0.jsonl";
-    let file = "lake/dead/01234567-fedcba98-0-3-0.jsonl";
-    let marker = "lake/dead/_commits/01234567-fedcba98-0-3.json";
+    let file = "lake/dead/01234567-fedcba98-0-1-0.jsonl";
+    let marker = "lake/dead/_commits/01234567-fedcba98-0-1.json";
     assert_eq!(objects(&target).await, [staged]);
     assert_eq!(sink.probe(&intent).await.unwrap(), None);
     let done = [file, marker];
@@ -130,7 +130,7 @@ async fn applying_again_changes_nothing_wherever_it_stopped() {
     target.store.delete(&Path::from(marker)).await.unwrap();
     sink.roll_forward(&intent).await.unwrap();
     assert_eq!(objects(&target).await, done);
-    assert_eq!(sink.probe(&intent).await.unwrap(), Some(Epoch(3)));
+    assert_eq!(sink.probe(&intent).await.unwrap(), Some(Epoch(1)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,6 +163,19 @@ async fn the_epoch_before_is_found_by_its_marker() {
     sink.roll_forward(&first).await.unwrap();
     let second = decide(&mut sink, 2, &[letter(2)]).await;
     assert_eq!(sink.probe(&second).await.unwrap(), Some(Epoch(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_was_emptied_is_not_written_on() {
+    let target = target();
+    let mut sink = sink(&target, DeadLetterFormat::Parquet);
+    let first = decide(&mut sink, 1, &[letter(1)]).await;
+    sink.roll_forward(&first).await.unwrap();
+    let marker = sink.marker(Epoch(1)).unwrap();
+    target.store.delete(&marker).await.unwrap();
+    let second = decide(&mut sink, 2, &[letter(2)]).await;
+    let said = sink.roll_forward(&second).await.unwrap_err().to_string();
+    assert!(said.starts_with(reason::SINK_HISTORY_LOST), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
