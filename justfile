@@ -11,6 +11,8 @@ update-generated:
     UPDATE_EXPECT=1 cargo test -p evp-tests --test scenarios generated
 bench:
     ./tests/bench orders
+fire:
+    ./tests/fire
 bench-pure:
     cargo bench -p evp-core
 bed-up *PARTS:

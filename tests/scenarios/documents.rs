@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use evp_tests::root;
 
-const DOCUMENTS: [&str; 5] = [
+const DOCUMENTS: [&str; 6] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "docs/reliability.md",
     "examples/orders/README.md",
     "charts/evp/README.md",
 ];

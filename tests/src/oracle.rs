@@ -1,5 +1,7 @@
 //! The oracles of `tests/oracle`: what tables must hold, what foreign readers find in them, and whether these are the same.
 
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -64,6 +66,27 @@ pub fn evaluate(ledgers: &[&Path], dir: &Path) -> Expected {
     }
 }
 
+/// What the tables must hold once each partition is read up to its next offset, and nothing beyond.
+pub fn evaluate_up_to(ledgers: &[&Path], positions: &BTreeMap<i32, i64>, dir: &Path) -> Expected {
+    let file = dir.with_extension("positions.json");
+    std::fs::create_dir_all(dir).expect("a folder for expectations");
+    let text = serde_json::to_vec(positions).expect("positions as JSON");
+    std::fs::write(&file, text).expect("a folder that can be written");
+    let mut program = program("evaluate.py");
+    let evaluated = succeed(
+        program
+            .args(ledgers)
+            .arg("--out")
+            .arg(dir)
+            .arg("--by-positions")
+            .arg(file),
+    );
+    Expected {
+        dir: dir.to_owned(),
+        counts: serde_json::from_slice(&evaluated.stdout).expect("counts as JSON"),
+    }
+}
+
 /// Newest event time of each partition that ledgers have valid records of.
 pub fn newest_event_times(ledgers: &[&Path]) -> Vec<Timestamp> {
     let evaluated = succeed(
@@ -89,13 +112,43 @@ impl Expected {
         let scratch = tempfile::tempdir().expect("a folder for rows");
         let actual = scratch.path().join("actual.jsonl");
         std::fs::write(&actual, dumped.stdout).expect("a folder that can be written");
-        let expected = self.dir.join(format!("{}.jsonl", table.name()));
-        succeed(
-            program("compare.py")
-                .args(["--table", table.name()])
-                .args([expected, actual]),
-        );
+        compare(table, &[], &self.file(table), &actual);
     }
+
+    /// Stops with the differences unless the dumped rows are these and `more`: rows that another writer put there.
+    pub fn assert_equals_dump(&self, table: Table, more: &[Value], actual: &Path) {
+        let mut rows = std::fs::read(self.file(table)).expect("what is expected");
+        for row in more {
+            writeln!(rows, "{row}").expect("room in memory");
+        }
+        let expected = actual.with_extension("expected");
+        std::fs::write(&expected, rows).expect("a folder that can be written");
+        compare(table, &["--allow-empty"], &expected, actual);
+    }
+
+    fn file(&self, table: Table) -> PathBuf {
+        self.dir.join(format!("{}.jsonl", table.name()))
+    }
+}
+
+fn compare(table: Table, flags: &[&str], expected: &Path, actual: &Path) {
+    succeed(
+        program("compare.py")
+            .args(["--table", table.name()])
+            .args(flags)
+            .args([expected, actual]),
+    );
+}
+
+/// Rows of every version of a Delta table that its log still has, by a foreign reader, as `<version>.jsonl` below `dir`.
+pub fn dump_versions(at: &str, dir: &Path) {
+    let mut reader = reading("delta-dump", at);
+    succeed(reader.args(["--versions", "all", "--out"]).arg(dir));
+}
+
+/// The commits of a Delta table, oldest first, by a foreign reader.
+pub fn delta_history(at: &str) -> Vec<Value> {
+    rows(reading("delta-dump", at).arg("--history"))
 }
 
 /// The rows of a Delta table, by a foreign reader.

@@ -28,7 +28,7 @@ START = 1767225600  # 2026-01-01T00:00:00Z
 CHUNK = 10000
 
 
-def draws(chunk):
+def columns(chunk):
     """The random columns of events chunk*CHUNK .. (chunk+1)*CHUNK-1, from their own seeded stream."""
     r = np.random.default_rng([SEED, chunk])
     uid = r.integers(0, 2**63, size=(CHUNK, 2), dtype=np.int64)
@@ -41,7 +41,7 @@ def draws(chunk):
     back = r.random(CHUNK) * 120.0
     malformed = r.random(CHUNK) < 0.0001
     again = r.random(CHUNK) < 0.0002
-    return [column.tolist() for column in (uid, customer, product, quantity, cents, kind, region, back, malformed, again)]
+    return uid, customer, product, quantity, cents, kind, region, back, malformed, again
 
 
 def iso(ms):
@@ -69,7 +69,7 @@ def events(n, event_time):
     """Yields (key, value, malformed, repeated) of events 0..n; `event_time(i, back)` gives milliseconds."""
     last, i = None, 0
     for chunk in range((n + CHUNK - 1) // CHUNK):
-        uid, customer, product, quantity, cents, kind, region, back, malformed, again = draws(chunk)
+        uid, customer, product, quantity, cents, kind, region, back, malformed, again = (column.tolist() for column in columns(chunk))
         for k in range(min(CHUNK, n - chunk * CHUNK)):
             if again[k] and last:
                 yield *last, False, True
@@ -131,4 +131,5 @@ def main():
                       "seconds": round(took, 1), "events_per_s": round(sent / took)}))  # fmt: skip
 
 
-main()
+if __name__ == "__main__":
+    main()

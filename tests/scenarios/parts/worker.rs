@@ -1,12 +1,17 @@
 //! The worker process as an operator-made pod runs it, against a real broker and a real object store: killed, stopped, lied
 //! to by the network, and held row for row against an evaluation of what was sent.
 
+mod broker;
 mod crash;
+mod damage;
 mod doubt;
 mod end_to_end;
+mod foreign;
 mod input;
+mod log;
 mod owners;
 mod pipeline;
 mod process;
 mod proxy;
+mod versions;
 mod worlds;

@@ -8,7 +8,7 @@ use evp_core::position::{Epoch, Micros};
 use evp_core::protocol::decide::{self, Facts, Found, Identity, Refusal};
 use evp_core::protocol::digest::{Digest, canonical};
 use evp_core::protocol::head::{
-    Body, Born, FORMAT, Head, Owner, OwnerFile, Rolling, Unreadable, parse,
+    Body, Born, FORMAT, Head, Owner, OwnerFile, Rolling, Unreadable, parse, sealed,
 };
 use evp_core::protocol::paths;
 use serde::Serialize;
@@ -90,7 +90,7 @@ impl Start {
             report: setup.report.clone(),
             starting: true,
         };
-        let bytes = bytes_of(&io, "plan", &setup.plan)?.to_vec();
+        let bytes = canonical(&setup.plan).map_err(|e| unwritable(&io, "plan", &e))?;
         let plan = PlanObject {
             digest: Digest::of(&bytes),
             bytes,
@@ -373,6 +373,10 @@ impl Start {
 }
 
 fn bytes_of<T: Serialize>(io: &Io, name: &str, value: &T) -> Result<Bytes, Stop> {
-    let failed = |e| Stop::damaged(&io.url, &format!("{name} cannot be written: {e}"));
-    canonical(value).map(Bytes::from).map_err(failed)
+    let bytes = sealed(value).map_err(|e| unwritable(io, name, &e))?;
+    Ok(bytes.into())
+}
+
+fn unwritable(io: &Io, name: &str, e: &serde_json::Error) -> Stop {
+    Stop::damaged(&io.url, &format!("{name} cannot be written: {e}"))
 }

@@ -41,6 +41,8 @@ pub(crate) async fn produce(flags: &[&str]) {
 
 pub(crate) struct Topic {
     pub(crate) name: String,
+    /// Address of its broker.
+    pub(crate) broker: String,
     producer: FutureProducer,
     admin: AdminClient<DefaultClientContext>,
 }
@@ -48,9 +50,9 @@ pub(crate) struct Topic {
 /// A transaction that is neither committed nor aborted.
 pub(crate) struct OpenTransaction(FutureProducer);
 
-fn config() -> ClientConfig {
+fn config(broker: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", env("EVP_BED_KAFKA"));
+    config.set("bootstrap.servers", broker);
     config
 }
 
@@ -69,15 +71,21 @@ impl Topic {
     }
 
     pub(crate) fn named(name: &str) -> Self {
+        Self::on(&env("EVP_BED_KAFKA"), name)
+    }
+
+    /// A topic of another broker than the bed's.
+    pub(crate) fn on(broker: &str, name: &str) -> Self {
         // Compressed, so that a record may be larger than the broker takes plain.
-        let mut producer = config();
+        let mut producer = config(broker);
         producer
             .set("compression.type", "lz4")
             .set("message.max.bytes", "4000000");
         Self {
             name: name.to_owned(),
+            broker: broker.to_owned(),
             producer: producer.create().unwrap(),
-            admin: config().create().unwrap(),
+            admin: config(broker).create().unwrap(),
         }
     }
 
@@ -104,7 +112,7 @@ impl Topic {
             for partition in 0..partitions {
                 // A client of its own, for one that has asked before remembers the answer.
                 let served = || {
-                    let asked: FutureProducer = config().create().unwrap();
+                    let asked: FutureProducer = config(&self.broker).create().unwrap();
                     asked
                         .client()
                         .fetch_watermarks(&self.name, partition, DEADLINE)
@@ -148,7 +156,7 @@ impl Topic {
             .unwrap();
         assert!(grown[0].is_ok(), "{grown:?}");
         // A producer keeps its partition count for minutes.
-        self.producer = config().create().unwrap();
+        self.producer = config(&self.broker).create().unwrap();
         self.ready(i32::try_from(partitions).unwrap()).await;
     }
 
@@ -224,7 +232,7 @@ impl Topic {
 
     pub(crate) async fn open_transaction(&self, value: &str) -> OpenTransaction {
         let id = tempfile::Builder::new().prefix("txn").tempdir().unwrap();
-        let producer: FutureProducer = config()
+        let producer: FutureProducer = config(&self.broker)
             .set("transactional.id", id.path().to_str().unwrap())
             .create()
             .unwrap();
@@ -250,6 +258,10 @@ impl Topic {
 impl OpenTransaction {
     pub(crate) async fn commit(self) {
         within(blocking(move || self.0.commit_transaction(DEADLINE))).await;
+    }
+
+    pub(crate) async fn abort(self) {
+        within(blocking(move || self.0.abort_transaction(DEADLINE))).await;
     }
 }
 

@@ -1,5 +1,7 @@
 //! A store that does not answer, or not with the truth.
 
+use futures::StreamExt;
+
 use super::end_to_end::PLANTED;
 use super::pipeline::{Feed, Pipeline};
 use super::proxy::{Fault, Proxy};
@@ -87,4 +89,45 @@ async fn a_store_that_refuses_breaks_and_dawdles_delays_and_nothing_else() {
     let met: u32 = rules.iter().map(|rule| rule.times_met()).sum();
     assert!(met > 50, "only {met} faults");
     pipeline.assert_holds(&feed.expected()).await;
+}
+
+/// At each place where an epoch becomes true, whatever the store answers to every other write.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "bed"]
+async fn no_answer_of_the_store_to_a_decision_a_commit_or_a_state_file_loses_or_doubles_anything() {
+    let feed = fed(400).await;
+    let expected = feed.expected();
+    let places = [
+        "/0/head.json",
+        "/bronze/_delta_log/",
+        "/gold/_delta_log/",
+        "/0/state/",
+    ];
+    let faults = [
+        Fault::Fail,
+        Fault::LoseAnswer,
+        Fault::Refuse,
+        Fault::Reset,
+        Fault::Slow,
+    ];
+    let cells = places
+        .iter()
+        .flat_map(|part| faults.map(|fault| (*part, fault)));
+    let done = futures::stream::iter(cells).map(|(part, fault)| {
+        let (feed, expected) = (&feed, &expected);
+        async move {
+            let proxy = Proxy::new().await;
+            let rule = proxy.on("PUT", part, |n| n % 2 == 1, fault);
+            let pipeline = behind(&proxy, feed);
+            let mut worker = pipeline.start("a");
+            let report = worker
+                .until(&format!("{fault:?} at {part}"), |p| p.ledger.read == 400)
+                .await;
+            assert_eq!(report.term, 1, "{fault:?} at {part}");
+            worker.terminate().await;
+            assert!(rule.times_met() >= 2, "{fault:?} at {part}");
+            pipeline.assert_holds(expected).await;
+        }
+    });
+    done.buffer_unordered(4).collect::<()>().await;
 }

@@ -34,6 +34,13 @@ impl Feed {
         Self::of(topic)
     }
 
+    /// A topic of another broker than the bed's.
+    pub(super) async fn at(broker: &str, partitions: i32) -> Self {
+        let topic = Topic::on(broker, "orders");
+        topic.make(partitions).await;
+        Self::of(topic)
+    }
+
     fn of(topic: Topic) -> Self {
         Self {
             topic,
@@ -51,7 +58,7 @@ impl Feed {
 
     /// Sends events that are due now, with these flags of `evp produce orders`.
     pub(super) async fn send(&mut self, flags: &str) {
-        let to = format!("kafka://{}/{}", bed("EVP_BED_KAFKA"), self.topic.name);
+        let to = format!("kafka://{}/{}", self.topic.broker, self.topic.name);
         let ledger = self.new_ledger().display().to_string();
         let all = format!("--to {to} --ledger {ledger} --rate 5000 {flags}");
         produce(&all.split(' ').collect::<Vec<_>>()).await;

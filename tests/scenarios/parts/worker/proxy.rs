@@ -22,6 +22,8 @@ use super::pipeline::bucket;
 pub(super) enum Fault {
     /// It is done, and the answer is lost.
     LoseAnswer,
+    /// It is done, and the answer says that the server failed: 500.
+    Fail,
     /// It is not done: 503.
     Refuse,
     /// It is not done: the connection breaks.
@@ -203,10 +205,17 @@ async fn pass(mut client: TcpStream, rules: &Rules) -> std::io::Result<()> {
             met();
             Ok(())
         }
+        Some(Fault::Fail) => {
+            forward(&request)
+                .await?
+                .read_to_end(&mut Vec::new())
+                .await?;
+            met();
+            say(&mut client, "500 Internal Server Error").await
+        }
         Some(Fault::Refuse) => {
             met();
-            let text = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-            client.write_all(text).await
+            say(&mut client, "503 Slow Down").await
         }
         Some(Fault::Reset) => {
             met();
@@ -230,6 +239,12 @@ async fn pass(mut client: TcpStream, rules: &Rules) -> std::io::Result<()> {
             answer(&mut client, &mut forward(&request).await?).await
         }
     }
+}
+
+/// An answer without a body.
+async fn say(client: &mut TcpStream, status: &str) -> std::io::Result<()> {
+    let text = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    client.write_all(text.as_bytes()).await
 }
 
 async fn forward(request: &Request) -> std::io::Result<TcpStream> {

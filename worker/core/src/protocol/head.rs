@@ -1,6 +1,7 @@
 //! The head: the lane's only decision object, and the two small objects beside it. Formats only, no decisions.
 //!
-//! Unknown fields are refused; a later format is refused before anything else is read.
+//! Unknown fields are refused; a later format is refused before anything else is read. Each object ends in a checksum of all its
+//! fields (`sum`), so that no change of any bit is taken for what was written.
 
 use std::collections::BTreeMap;
 
@@ -117,14 +118,34 @@ pub enum Unreadable {
     Contradiction(String),
 }
 
-/// Reads an object that names its format.
+/// The field that holds the checksum of the others.
+const SUM: &str = "sum";
+
+/// The bytes of an object that names its format, with its checksum.
+pub fn sealed<T: Serialize>(object: &T) -> Result<Vec<u8>, serde_json::Error> {
+    let mut value = serde_json::to_value(object)?;
+    let sum = Digest::of_json(&value)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert(SUM.to_owned(), sum.0.into());
+    }
+    canonical(&value)
+}
+
+/// Reads an object that was [`sealed`].
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
     let malformed = |e: serde_json::Error| Unreadable::Malformed(e.to_string());
-    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(malformed)?;
+    let mut value: serde_json::Value = serde_json::from_slice(bytes).map_err(malformed)?;
     match value.get("format").and_then(serde_json::Value::as_u64) {
         Some(format) if format > u64::from(FORMAT) => return Err(Unreadable::Newer(format)),
         Some(1) => {}
         _ => return Err(Unreadable::Malformed("it names no known format".into())),
+    }
+    let sum = value.as_object_mut().and_then(|fields| fields.remove(SUM));
+    let found = Digest::of_json(&value).map_err(malformed)?;
+    if sum.as_ref().and_then(serde_json::Value::as_str) != Some(&found.0) {
+        return Err(Unreadable::Malformed(
+            "it does not have the checksum it was written with".into(),
+        ));
     }
     serde_json::from_value(value).map_err(malformed)
 }
@@ -150,7 +171,7 @@ impl Head {
 
     /// The object's bytes. They are read back and compared: what would not be read as it was written is not written.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Unreadable> {
-        let bytes = canonical(self).map_err(|e| Unreadable::Malformed(e.to_string()))?;
+        let bytes = sealed(self).map_err(|e| Unreadable::Malformed(e.to_string()))?;
         if Self::from_bytes(&bytes)? != *self {
             return Err(Unreadable::Contradiction(
                 "a value in it does not survive JSON".into(),

@@ -44,7 +44,7 @@ fn a_head_is_read_as_it_was_written() {
 fn a_later_format_and_an_unknown_field_are_refused() {
     let mut value = serde_json::to_value(head()).unwrap();
     value["later"] = json!(1);
-    let unknown = Head::from_bytes(&serde_json::to_vec(&value).unwrap());
+    let unknown = Head::from_bytes(&sealed(&value).unwrap());
     assert!(matches!(unknown, Err(Unreadable::Malformed(m)) if m.contains("later")));
     value["format"] = json!(2);
     assert_eq!(
@@ -57,11 +57,43 @@ fn a_later_format_and_an_unknown_field_are_refused() {
 fn a_changed_body_is_seen() {
     let mut head = head();
     head.body.epoch_time = Micros(9);
-    let bytes = canonical(&head).unwrap();
+    let bytes = sealed(&head).unwrap();
     assert!(matches!(
         Head::from_bytes(&bytes),
         Err(Unreadable::Contradiction(_))
     ));
+}
+
+/// Stops at a bit of the object's bytes whose change is not seen, and at a length that it is not read to the end of.
+fn check_damage<T: DeserializeOwned>(bytes: &[u8]) {
+    assert!(parse::<T>(bytes).is_ok());
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let read = parse::<T>(&flipped);
+        assert!(read.is_err(), "{}", String::from_utf8_lossy(&flipped));
+    }
+    for length in 0..bytes.len() {
+        assert!(parse::<T>(&bytes[..length]).is_err(), "{length}");
+    }
+}
+
+#[test]
+fn no_flipped_bit_and_no_cut_of_an_object_goes_unnoticed() {
+    let owner = OwnerFile {
+        format: FORMAT,
+        checkpoint: "c0ffee".into(),
+        namespace_uid: "n".into(),
+        name: "orders".into(),
+        uid: "u".into(),
+    };
+    let born = Born {
+        format: FORMAT,
+        incarnation: "i".into(),
+    };
+    check_damage::<OwnerFile>(&sealed(&owner).unwrap());
+    check_damage::<Born>(&sealed(&born).unwrap());
+    check_damage::<Head>(&head().to_bytes().unwrap());
 }
 
 #[test]
