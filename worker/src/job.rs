@@ -119,23 +119,24 @@ impl SinkOpener<'_> {
     /// All of them.
     pub async fn open(&self) -> Result<Sinks, OpenError> {
         let mut sinks = Sinks::new();
-        for (name, entry) in &self.body.sinks {
-            let planned = self
-                .checked
-                .plan
-                .sinks
-                .iter()
-                .find(|sink| &sink.name == name);
-            let sink = match planned {
-                Some(plan) => self.sink(plan, entry).await?,
-                None => match self.dead_letters(name, &entry.identity)? {
-                    Some(sink) => sink,
-                    None => continue,
-                },
-            };
-            sinks.insert(name.clone(), sink);
+        for name in self.body.sinks.keys() {
+            if let Some(sink) = self.open_one(name).await? {
+                sinks.insert(name.clone(), sink);
+            }
         }
         Ok(sinks)
+    }
+
+    /// One of them. `None`: plan and body do not both have it.
+    pub async fn open_one(&self, name: &NodeName) -> Result<Option<Box<dyn Sink>>, OpenError> {
+        let Some(entry) = self.body.sinks.get(name) else {
+            return Ok(None);
+        };
+        let mut planned = self.checked.plan.sinks.iter();
+        match planned.find(|sink| &sink.name == name) {
+            Some(plan) => Ok(Some(self.sink(plan, entry).await?)),
+            None => self.dead_letters(name, &entry.identity),
+        }
     }
 
     async fn sink(&self, plan: &SinkPlan, entry: &SinkEntry) -> Result<Box<dyn Sink>, OpenError> {

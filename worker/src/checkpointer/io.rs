@@ -89,6 +89,15 @@ impl<'a> Backoff<'a> {
     }
 }
 
+/// How often what does not answer is asked again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Patience {
+    /// [`ATTEMPTS_AT_START`]: whoever started us decides whether to go on.
+    Bounded,
+    /// For ever: a decided epoch waits.
+    Endless,
+}
+
 /// What the store is called in reports.
 pub(super) const STORE: &str = "the object store";
 
@@ -101,8 +110,8 @@ pub(super) struct Io {
     pub(super) ids: Ids,
     pub(super) crash: CrashPoints,
     pub(super) report: Arc<dyn Report>,
-    /// Requests are not repeated for ever.
-    pub(super) starting: bool,
+    /// How often requests are repeated.
+    pub(super) patience: Patience,
 }
 
 impl fmt::Debug for Io {
@@ -114,6 +123,19 @@ impl fmt::Debug for Io {
 }
 
 impl Io {
+    /// The same world with another patience.
+    pub(super) fn with(&self, patience: Patience) -> Self {
+        Self {
+            patience,
+            ..self.clone()
+        }
+    }
+
+    /// Whether another attempt may follow a failed one.
+    pub(super) fn tries_again(&self, backoff: &Backoff<'_>) -> bool {
+        self.patience == Patience::Endless || backoff.attempts + 1 < ATTEMPTS_AT_START
+    }
+
     /// Repeats a request until it is answered. Not for conditional writes.
     pub(super) async fn patiently<T>(
         &self,
@@ -134,7 +156,7 @@ impl Io {
 
     /// Waits before another attempt, unless a start has tried often enough.
     pub(super) async fn again(&self, backoff: &mut Backoff<'_>, e: StoreError) -> Result<(), Stop> {
-        if self.starting && backoff.attempts + 1 >= ATTEMPTS_AT_START {
+        if !self.tries_again(backoff) {
             return Err(e.into());
         }
         backoff.wait(self, e.reason(), &e.describe()).await;

@@ -35,7 +35,7 @@ use crate::store::{ETag, Location};
 
 pub use crash::{CrashPoints, Moment, Step};
 pub use io::{Logged, Report, Waiting};
-pub use roll::Sinks;
+pub use roll::{OpenSinks, Sinks};
 pub use state::StateFiles;
 pub use stop::Stop;
 

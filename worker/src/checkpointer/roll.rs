@@ -1,17 +1,20 @@
 //! Rolling decided epochs forward: sinks in parallel, the epochs of one sink in order.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
+use async_trait::async_trait;
 use evp_api::plan::NodeName;
 use evp_api::reason;
 use evp_core::position::Epoch;
 use evp_core::protocol::decide::{Marker, RollForward, after_reading_head, roll_forward, standing};
-use evp_core::protocol::head::{Intent, SinkIdentity};
+use evp_core::protocol::digest::Digest;
+use evp_core::protocol::head::{Body, Intent, SinkEntry, SinkIdentity, Undone};
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::crash::{Moment, Step};
-use super::io::{Backoff, Io};
+use super::io::{Backoff, Io, Patience};
 use super::stop::Stop;
 use super::swap::parse_head;
 use super::{Checkpointer, CommitPermit};
@@ -19,6 +22,34 @@ use crate::sink::{Applied, Sink, SinkError};
 
 /// Sinks by name.
 pub type Sinks = BTreeMap<NodeName, Box<dyn Sink>>;
+
+/// Opens sinks as a decided epoch knew them.
+#[async_trait]
+pub trait OpenSinks: Send {
+    /// The sink `name` of `body`, under the plan that `body` names; `plan` is its text. `None`: it has no such sink.
+    async fn open(
+        &mut self,
+        body: &Body,
+        plan: &serde_json::Value,
+        name: &NodeName,
+    ) -> Result<Option<Box<dyn Sink>>, Stop>;
+}
+
+/// Sinks that are open already: each is given out once, so they serve where nothing is undone under another plan.
+#[async_trait]
+impl OpenSinks for Sinks {
+    async fn open(
+        &mut self,
+        _: &Body,
+        _: &serde_json::Value,
+        name: &NodeName,
+    ) -> Result<Option<Box<dyn Sink>>, Stop> {
+        Ok(self.remove(name))
+    }
+}
+
+/// Sinks that a start has opened, by plan and identity.
+type Opened = BTreeMap<(Digest, SinkIdentity), Box<dyn Sink>>;
 
 /// One sink with what waits for it, oldest first.
 struct Work<'a> {
@@ -54,54 +85,117 @@ impl Checkpointer {
         Ok(applied)
     }
 
-    /// After a start: asks every sink what it holds, rolls forward what is undone, and refuses to go on where head and sink
-    /// contradict each other. `sinks` are those of the newest body, opened under the plan that decided it, and for undone
-    /// epochs of sinks that were removed since, their old targets under the old name.
-    pub async fn roll_forward(&mut self, sinks: &mut Sinks) -> Result<(), Stop> {
-        let permit = CommitPermit {
-            epoch: self.head.body.epoch,
-        };
-        for work in self.work(permit.epoch, sinks)? {
-            let Work {
-                name,
-                sink,
-                intents,
-            } = work;
-            for intent in intents {
-                if self.judge(&name, sink, &intent, roll_forward).await? == RollForward::Apply {
-                    let work = Work {
-                        name: name.clone(),
-                        sink,
-                        intents: vec![intent.clone()],
-                    };
-                    let stopped = CancellationToken::new();
-                    let outcome = apply_one(&self.io, &permit, work, &stopped).await;
-                    self.note(vec![outcome])?;
+    /// After a start: rolls forward what is undone, asks every sink of our plan what it holds, and refuses to go on where head
+    /// and sink contradict each other.
+    ///
+    /// Undone epochs are applied oldest first, each under the plan that decided it: what our plan removed or re-pointed is
+    /// applied at its old target, under its old identity. A sink that our plan no longer has and that nothing waits for is
+    /// not even opened.
+    pub async fn roll_forward(&mut self, sinks: &mut dyn OpenSinks) -> Result<(), Stop> {
+        let next = self.open(self.head.body.epoch_time);
+        let mut opened = Opened::new();
+        for undone in self.rolling.undone.clone() {
+            let body = self.body_of(&undone).await?;
+            for intent in &undone.intents {
+                if self.rolling.holds(intent) {
+                    continue;
                 }
-                self.rolling.note(&intent.sink, intent.epoch);
+                let removed = next.sink_name(&intent.sink).is_none();
+                let patience = if removed {
+                    Patience::Bounded
+                } else {
+                    Patience::Endless
+                };
+                let rolled = self.roll_one((&body, intent), patience, (sinks, &mut opened));
+                match rolled.await {
+                    Ok(()) => self.rolling.note(&intent.sink, intent.epoch),
+                    Err(stop) if removed && stop.reason != reason::FENCED => {
+                        return Err(out_of_reach((&body, intent), &stop));
+                    }
+                    Err(stop) => return Err(stop),
+                }
             }
         }
-        self.check_standing(sinks).await?;
+        self.check_standing(&next, (sinks, &mut opened)).await?;
         self.asked = true;
         Ok(())
     }
 
-    /// Sinks must hold exactly what the head says. They are asked for the epoch after it: some look only for the epoch of the
-    /// intent and the one before.
-    async fn check_standing(&self, sinks: &mut Sinks) -> Result<(), Stop> {
-        for (name, entry) in &self.head.body.sinks {
-            let Some(sink) = sinks.get_mut(name) else {
-                continue;
-            };
-            let epoch = self.head.body.epoch.next();
-            let body = serde_json::Value::Null;
+    /// One undone intent, of the epoch with this body or of one of the same plan.
+    async fn roll_one(
+        &self,
+        (body, intent): (&Body, &Intent),
+        patience: Patience,
+        (sinks, opened): (&mut dyn OpenSinks, &mut Opened),
+    ) -> Result<(), Stop> {
+        let io = self.io.with(patience);
+        let plan = self.plan_of(body).await?;
+        let Some(name) = body.sink_name(&intent.sink).cloned() else {
+            let what = format!("epoch {} has an intent and not its sink", intent.epoch);
+            return Err(Stop::damaged(&self.io.url, &what));
+        };
+        let sink = open_once((sinks, opened), body, (&name, &plan)).await?;
+        if self.judge((&io, &name), sink, intent, roll_forward).await? != RollForward::Apply {
+            return Ok(());
+        }
+        let intents = vec![intent.clone()];
+        let work = Work {
+            name,
+            sink,
+            intents,
+        };
+        let permit = CommitPermit {
+            epoch: self.head.body.epoch,
+        };
+        let outcome = apply_one(&io, &permit, work, &CancellationToken::new()).await;
+        outcome.stop.map_or(Ok(()), Err)
+    }
+
+    /// The decided body that an undone epoch belongs to, or one of the same plan: its sinks are the same.
+    async fn body_of(&self, undone: &Undone) -> Result<Body, Stop> {
+        if undone.plan == self.head.body.plan {
+            return Ok(self.head.body.clone());
+        }
+        let (name, url) = (self.lane.epoch(undone.epoch), &self.io.url);
+        let found = self.io.get(&name).await?;
+        let body = found.and_then(|(bytes, _)| serde_json::from_slice::<Body>(&bytes).ok());
+        let is_it = |body: &Body| (&body.plan, &body.intents) == (&undone.plan, &undone.intents);
+        body.filter(is_it).ok_or_else(|| {
+            Stop::damaged(
+                url,
+                &format!("{name} does not hold the epoch that head.json calls undone"),
+            )
+        })
+    }
+
+    /// The plan that a body was decided under.
+    async fn plan_of(&self, body: &Body) -> Result<serde_json::Value, Stop> {
+        if body.plan != self.plan.digest {
+            return self.plan(&body.plan).await;
+        }
+        let damaged = |e: serde_json::Error| Stop::damaged(&self.io.url, &e.to_string());
+        serde_json::from_slice(&self.plan.bytes).map_err(damaged)
+    }
+
+    /// Sinks of our plan must hold exactly what the head says. They are asked for the epoch after it: some look only for the
+    /// epoch of the intent and the one before. `next` is that epoch.
+    async fn check_standing(
+        &self,
+        next: &Body,
+        (sinks, opened): (&mut dyn OpenSinks, &mut Opened),
+    ) -> Result<(), Stop> {
+        let plan = self.plan_of(next).await?;
+        let is_kept = |entry: &SinkEntry| self.head.body.sink_name(&entry.identity).is_some();
+        for (name, entry) in next.sinks.iter().filter(|(_, entry)| is_kept(entry)) {
             let intent = Intent {
                 sink: entry.identity.clone(),
-                epoch,
+                epoch: next.epoch,
                 prev: entry.prev,
-                body,
+                body: serde_json::Value::Null,
             };
-            self.judge(name, sink, &intent, standing).await?;
+            let sink = open_once((&mut *sinks, &mut *opened), next, (name, &plan)).await?;
+            self.judge((&self.io, name), sink, &intent, standing)
+                .await?;
         }
         Ok(())
     }
@@ -109,13 +203,13 @@ impl Checkpointer {
     /// Asks a sink and decides: `Done` or `Apply`, everything else stops.
     async fn judge(
         &self,
-        name: &NodeName,
+        (io, name): (&Io, &NodeName),
         sink: &mut Box<dyn Sink>,
         intent: &Intent,
         decide: impl Fn(&Intent, Marker) -> RollForward,
     ) -> Result<RollForward, Stop> {
         let head = self.head.body.epoch;
-        let held = ask(&self.io, name, sink, intent).await?;
+        let held = ask(io, name, sink, intent).await?;
         let mut decision = decide(
             intent,
             Marker {
@@ -257,7 +351,7 @@ async fn apply_one(
         let mut backoff = Backoff::new(outcome.name.as_str());
         let result = loop {
             match sink.apply(&intent, permit).await {
-                Err(SinkError::Unavailable { reason, message }) => {
+                Err(SinkError::Unavailable { reason, message }) if io.tries_again(&backoff) => {
                     tokio::select! {
                         () = stopped.cancelled() => return outcome,
                         () = backoff.wait(io, reason, &message) => {}
@@ -295,7 +389,7 @@ async fn ask(
     let mut backoff = Backoff::new(name.as_str());
     loop {
         match sink.probe(intent).await {
-            Err(SinkError::Unavailable { reason, message }) => {
+            Err(SinkError::Unavailable { reason, message }) if io.tries_again(&backoff) => {
                 backoff.wait(io, reason, &message).await;
             }
             Err(e) => return Err(e.into()),
@@ -306,4 +400,41 @@ async fn ask(
             }
         }
     }
+}
+
+async fn open_once<'a>(
+    (sinks, opened): (&mut dyn OpenSinks, &'a mut Opened),
+    body: &Body,
+    (name, plan): (&NodeName, &serde_json::Value),
+) -> Result<&'a mut Box<dyn Sink>, Stop> {
+    let missing = || {
+        Stop::stalled(
+            reason::CHECKPOINT_DAMAGED,
+            format!(
+                "the plan of epoch {} has no sink {name}, and the epoch does",
+                body.epoch
+            ),
+        )
+    };
+    let identity = &body.sinks.get(name).ok_or_else(missing)?.identity;
+    Ok(match opened.entry((body.plan.clone(), identity.clone())) {
+        Entry::Occupied(there) => there.into_mut(),
+        Entry::Vacant(free) => {
+            free.insert(sinks.open(body, plan, name).await?.ok_or_else(missing)?)
+        }
+    })
+}
+
+fn out_of_reach((body, intent): (&Body, &Intent), stop: &Stop) -> Stop {
+    let name = body
+        .sink_name(&intent.sink)
+        .map_or("of an unknown name", NodeName::as_str);
+    Stop::stalled(
+        reason::UNDONE_INTENT_OF_REMOVED_SINK,
+        format!(
+            "epoch {} is decided and not yet applied to sink {name}, which the plan no longer has at that target: {}; make the \
+             old target reachable, or put the sink back until it is applied ({})",
+            intent.epoch, stop.message, stop.reason
+        ),
+    )
 }

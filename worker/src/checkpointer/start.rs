@@ -14,7 +14,7 @@ use evp_core::protocol::paths;
 use serde::Serialize;
 
 use super::crash::{Moment, Step};
-use super::io::Io;
+use super::io::{Io, Patience};
 use super::stop::Stop;
 use super::swap::{Written, parse_head};
 use super::{Checkpointer, PlanObject, Setup, StartPoint, StartPositions, Started};
@@ -88,7 +88,7 @@ impl Start {
             ids: setup.ids.clone(),
             crash: setup.crash.clone(),
             report: setup.report.clone(),
-            starting: true,
+            patience: Patience::Bounded,
         };
         let bytes = canonical(&setup.plan).map_err(|e| unwritable(&io, "plan", &e))?;
         let plan = PlanObject {
@@ -345,10 +345,7 @@ impl Start {
         let Setup { lane, targets, .. } = setup;
         let named = VecDeque::from([head.body.state_files().map(|f| f.name.clone()).collect()]);
         let (body, rolling) = (head.body.clone(), head.rolling.clone());
-        let io = Io {
-            starting: false,
-            ..io
-        };
+        let io = io.with(Patience::Endless);
         let undone = rolling.undone.clone();
         let checkpointer = Checkpointer {
             io,

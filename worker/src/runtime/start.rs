@@ -14,6 +14,7 @@ use evp_core::position::{Epoch, Micros, Positions, SplitPositions};
 use evp_core::protocol::decide::Identity;
 use evp_core::protocol::head::{Body, WatermarkSnapshots};
 use evp_core::protocol::paths::Lane;
+use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -23,11 +24,12 @@ use super::fill::Filler;
 use super::{Halt, Poison, Runtime, Until};
 use crate::activity::Activity;
 use crate::checkpointer::{
-    Checkpointer, Fingerprints, Report, Setup, StartPoint, StartPositions, Started, Stop,
+    Checkpointer, Fingerprints, OpenSinks, Report, Setup, StartPoint, StartPositions, Started, Stop,
 };
 use crate::ids::Ids;
-use crate::job::{self, Parts, SinkOpener, Sinks};
+use crate::job::{self, OpenError, Parts, SinkOpener, Sinks};
 use crate::reader::{READ_AHEAD, Reader};
+use crate::sink::Sink;
 use crate::source::{Budget, Source};
 use crate::store::Location;
 use crate::tasks::Tasks;
@@ -226,42 +228,70 @@ async fn restore(
     Ok(())
 }
 
+/// Opens sinks under the plans of decided epochs, with today's credentials: a path is the same place under every plan.
+struct DecidedSinks<'a> {
+    start: &'a Start,
+    place: &'a Location,
+    nonce: String,
+    /// The plan that was asked for last.
+    plan: Arc<CheckedPlan>,
+}
+
+#[async_trait]
+impl OpenSinks for DecidedSinks<'_> {
+    async fn open(
+        &mut self,
+        body: &Body,
+        plan: &serde_json::Value,
+        name: &NodeName,
+    ) -> Result<Option<Box<dyn Sink>>, Stop> {
+        if self.plan.digest != body.plan {
+            self.plan = if body.plan == self.start.checked.digest {
+                Arc::clone(&self.start.checked)
+            } else {
+                Arc::new(old_plan(plan, body)?)
+            };
+        }
+        let opener = SinkOpener {
+            checked: &self.plan,
+            parts: &self.start.parts,
+            checkpoint: self.place,
+            body,
+            nonce: &self.nonce,
+        };
+        opener.open_one(name).await.map_err(|error| match error {
+            OpenError::Store(store) => store.into(),
+            OpenError::Sink(sink) => sink.into(),
+        })
+    }
+}
+
 /// What is decided and not recorded as applied is applied first, under the plan that decided it; every sink is asked what it
-/// holds. Each epoch is applied before the next is read, so that only the newest can be undone.
+/// holds.
 async fn roll_forward(
     start: &Start,
     place: &Location,
     checkpointer: &mut Checkpointer,
 ) -> Result<(), Halt> {
-    let body = checkpointer.body().clone();
-    let decided_under = if body.plan == start.checked.digest {
-        Arc::clone(&start.checked)
-    } else {
-        Arc::new(old_plan(checkpointer, &body).await?)
+    let mut sinks = DecidedSinks {
+        start,
+        place,
+        nonce: start.ids.nonce(),
+        plan: Arc::clone(&start.checked),
     };
-    let nonce = start.ids.nonce();
-    let opener = SinkOpener {
-        checked: &decided_under,
-        parts: &start.parts,
-        checkpoint: place,
-        body: &body,
-        nonce: &nonce,
-    };
-    let mut sinks = opener.open().await?;
     Ok(checkpointer.roll_forward(&mut sinks).await?)
 }
 
-async fn old_plan(checkpointer: &Checkpointer, body: &Body) -> Result<CheckedPlan, Halt> {
+fn old_plan(spec: &serde_json::Value, body: &Body) -> Result<CheckedPlan, Stop> {
     let damaged = |what: String| {
         let message = format!(
             "the plan of epoch {} {what}; restore plans/{}.json",
             body.epoch, body.plan
         );
-        Halt::person(reason::CHECKPOINT_DAMAGED, message)
+        Stop::stalled(reason::CHECKPOINT_DAMAGED, message)
     };
-    let spec = checkpointer.plan(&body.plan).await?;
-    let spec: EventPipelineSpec =
-        serde_json::from_value(spec).map_err(|e| damaged(format!("cannot be read: {e}")))?;
+    let spec = EventPipelineSpec::deserialize(spec)
+        .map_err(|e| damaged(format!("cannot be read: {e}")))?;
     check(&spec).map_err(|found| damaged(format!("is not accepted: {}", found[0])))
 }
 

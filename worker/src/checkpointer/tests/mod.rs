@@ -343,16 +343,13 @@ async fn at_most_two_epochs_wait_for_their_sinks() {
 }
 
 #[tokio::test]
-async fn an_undone_sink_that_is_not_there_is_named() {
+async fn a_plan_without_the_sinks_of_its_epoch_stops() {
     let mut world = World::new();
     let mut lane = world.start("a").await;
     world.decide(&mut lane).await.unwrap();
     let mut again = world.start("b").await;
     let rolled = again.roll_forward(&mut Sinks::new()).await;
-    assert_eq!(
-        reason_of(rolled),
-        (reason::UNDONE_INTENT_OF_REMOVED_SINK, false)
-    );
+    assert_eq!(reason_of(rolled), (reason::CHECKPOINT_DAMAGED, false));
 }
 
 #[tokio::test]

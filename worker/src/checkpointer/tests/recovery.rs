@@ -81,17 +81,17 @@ async fn a_sink_that_looks_for_single_epochs_tells_of_a_forgotten_one_too() {
 
 #[tokio::test]
 async fn nothing_is_decided_under_a_new_plan_while_an_epoch_of_the_old_one_is_undone() {
-    let mut world = World::new();
-    let mut lane = world.start("a").await;
-    world.decide(&mut lane).await.unwrap();
-    let mut changed = world.setup("b");
-    changed.plan = serde_json::json!({"sinks": ["gold", "more"]});
-    let started = Checkpointer::start(changed, &mut world.latest).await;
-    let mut lane = started.unwrap().checkpointer;
+    let (mut world, mut places) = (World::new(), Places::default());
+    let mut lane = start_with(&mut world, "a", &[("gold", "g")]).await;
+    decide_for_all(&mut lane).await;
+    let mut lane = start_with(&mut world, "b", &[("gold", "g"), ("more", "m")]).await;
     assert!(world.decide(&mut lane).await.is_err());
-    lane.roll_forward(&mut world.sinks()).await.unwrap();
-    world.run(&mut lane).await.unwrap();
-    world.holds(1..=2);
+    lane.roll_forward(&mut places).await.unwrap();
+    decide_for_all(&mut lane).await;
+    assert_eq!(
+        (lane.body().epoch, places.held("g")),
+        (Epoch(2), vec![1.into()])
+    );
 }
 
 #[tokio::test]
@@ -154,4 +154,136 @@ async fn a_plan_that_the_state_does_not_fit_leaves_the_running_worker_alone() {
     assert_eq!(reason_of(refused), (reason::STATE_INCOMPATIBLE, false));
     world.run(&mut lane).await.unwrap();
     world.holds(1..=2);
+}
+
+/// Targets by path; a sink is opened at the path that the epoch's own plan gives it.
+#[derive(Default)]
+struct Places {
+    targets: BTreeMap<String, Arc<Mutex<Target>>>,
+    opened: Vec<String>,
+}
+
+impl Places {
+    fn at(&mut self, path: &str) -> Arc<Mutex<Target>> {
+        Arc::clone(self.targets.entry(path.to_owned()).or_default())
+    }
+
+    fn held(&mut self, path: &str) -> Vec<serde_json::Value> {
+        self.at(path).lock().unwrap().rows.clone()
+    }
+}
+
+#[async_trait]
+impl OpenSinks for Places {
+    async fn open(
+        &mut self,
+        _: &Body,
+        plan: &serde_json::Value,
+        name: &NodeName,
+    ) -> Result<Option<Box<dyn Sink>>, Stop> {
+        let Some(path) = plan[name.as_str()].as_str() else {
+            return Ok(None);
+        };
+        self.opened.push(path.to_owned());
+        Ok(Some(Box::new(TwinSink(self.at(path)))))
+    }
+}
+
+/// A start under a plan that has these sinks.
+async fn start_with(world: &mut World, pod: &str, sinks: &[(&str, &str)]) -> Checkpointer {
+    let mut setup = world.setup(pod);
+    let targets = sinks
+        .iter()
+        .map(|(sink, at)| (name(sink), (*at).to_owned()));
+    setup.targets = targets.collect();
+    setup.plan = serde_json::json!(setup.targets);
+    let started = Checkpointer::start(setup, &mut world.latest).await;
+    started.unwrap().checkpointer
+}
+
+/// Decides an epoch with its number for each sink of the plan.
+async fn decide_for_all(lane: &mut Checkpointer) -> CommitPermit {
+    let mut body = lane.open(Micros(1));
+    for sink in body.sinks.keys().cloned().collect::<Vec<_>>() {
+        assert!(body.add_intent(&sink, serde_json::json!(body.epoch.0)));
+    }
+    lane.decide(body).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_sink_that_was_removed_or_re_pointed_is_rolled_forward_at_its_old_target_first() {
+    for new in [&[("bronze", "b")][..], &[("bronze", "b"), ("gold", "g2")]] {
+        let (mut world, mut places) = (World::new(), Places::default());
+        let mut lane = start_with(&mut world, "a", &[("bronze", "b"), ("gold", "g")]).await;
+        decide_for_all(&mut lane).await;
+        decide_for_all(&mut lane).await;
+        let mut lane = start_with(&mut world, "b", new).await;
+        lane.roll_forward(&mut places).await.unwrap();
+        assert_eq!(
+            (places.held("b"), places.held("g")),
+            (vec![1.into(), 2.into()], vec![1.into(), 2.into()])
+        );
+        assert!(lane.undone().is_empty());
+        decide_for_all(&mut lane).await;
+        let mut lane = start_with(&mut world, "c", new).await;
+        lane.roll_forward(&mut places).await.unwrap();
+        assert_eq!(places.held("b").len(), 3);
+        assert_eq!(
+            (places.held("g").len(), places.held("g2").len()),
+            (2, new.len() - 1)
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_undone_epoch_of_an_older_plan_finds_its_sinks_in_the_copy_of_its_body() {
+    let (mut world, mut places) = (World::new(), Places::default());
+    let mut lane = start_with(&mut world, "a", &[("gold", "g")]).await;
+    decide_for_all(&mut lane).await;
+    let undone = lane.undone().to_vec();
+    let mut lane = start_with(&mut world, "b", &[("gold", "g2")]).await;
+    lane.roll_forward(&mut places).await.unwrap();
+    decide_for_all(&mut lane).await;
+    let mut head = Head::from_bytes(&world.object("0/head.json").await.unwrap()).unwrap();
+    head.rolling.undone.splice(..0, undone);
+    head.rolling.applied.clear();
+    let bytes = head.to_bytes().unwrap();
+    world.store.put("0/head.json", bytes.into()).await.unwrap();
+    let mut places = Places::default();
+    let mut lane = start_with(&mut world, "c", &[("gold", "g3")]).await;
+    lane.roll_forward(&mut places).await.unwrap();
+    assert_eq!(
+        (places.held("g"), places.held("g2")),
+        (vec![1.into()], vec![2.into()])
+    );
+    assert_eq!(places.opened, ["g", "g2"]);
+}
+
+#[tokio::test]
+async fn a_removed_sink_out_of_reach_is_named_while_something_waits_for_it_and_left_alone_otherwise()
+ {
+    let (mut world, mut places) = (World::new(), Places::default());
+    let mut lane = start_with(&mut world, "a", &[("bronze", "b"), ("gold", "g")]).await;
+    let permit = decide_for_all(&mut lane).await;
+    let down = || SinkError::Unavailable {
+        reason: reason::SINK_UNAVAILABLE,
+        message: "no route to g".into(),
+    };
+    let failures = std::iter::repeat_with(down).take(100);
+    places.at("g").lock().unwrap().failures.extend(failures);
+    let mut again = start_with(&mut world, "b", &[("bronze", "b")]).await;
+    let stop = again.roll_forward(&mut places).await.unwrap_err();
+    assert_eq!(stop.reason, reason::UNDONE_INTENT_OF_REMOVED_SINK);
+    assert!(
+        stop.message.contains("sink gold") && stop.message.contains("no route to g"),
+        "{stop}"
+    );
+    places.at("g").lock().unwrap().failures.clear();
+    again.roll_forward(&mut places).await.unwrap();
+    again.record_quietly().await.unwrap();
+    assert_eq!(places.held("g"), [1]);
+    drop((permit, std::mem::take(&mut places.opened)));
+    let mut last = start_with(&mut world, "c", &[("bronze", "b")]).await;
+    last.roll_forward(&mut places).await.unwrap();
+    assert_eq!(places.opened, ["b"]);
 }
