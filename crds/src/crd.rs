@@ -78,6 +78,11 @@ const RULES: &[(&str, &str, &str)] = &[
         "must not change: `checkpoint.path` is immutable, for it is the identity of the state; delete the pipeline and apply it with another path and other tables",
     ),
     (
+        "spec",
+        "(has(self.resetNonce) ? self.resetNonce : 0) >= (has(oldSelf.resetNonce) ? oldSelf.resetNonce : 0)",
+        "`resetNonce` must not become smaller: it consents once, each time it grows",
+    ),
+    (
         "spec.objectStore",
         "has(self.s3)",
         "must have exactly one kind: `s3`",

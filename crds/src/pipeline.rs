@@ -45,6 +45,10 @@ pub struct EventPipelineSpec {
     /// Where records that cannot be processed are kept; absent: the first one stops the pipeline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
+    /// Raise it to consent, once, to dropping the state of steps whose meaning changed. It may only grow.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_i64))]
+    pub reset_nonce: i64,
     /// What `OnTime` and `Clean` are measured against.
     #[serde(default)]
     pub objectives: Objectives,
@@ -61,6 +65,14 @@ pub struct EventPipelineSpec {
     /// Outputs.
     #[schemars(length(min = 1, max = 32))]
     pub sinks: Vec<Sink>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks with a reference"
+)]
+fn is_zero(nonce: &i64) -> bool {
+    *nonce == 0
 }
 
 /// What `OnTime` and `Clean` are measured against.

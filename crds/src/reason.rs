@@ -42,7 +42,7 @@ reasons! {
     // Judged by the operator.
     /// The spec has findings; the message holds them. Pods of the last accepted generation keep running.
     SPEC_NOT_ACCEPTED = "SpecNotAccepted";
-    /// The change would destroy state. It is held, old pods keep running.
+    /// The change would destroy state. It is held, old pods keep running; raising `resetNonce` lets the changed steps begin anew.
     STATE_INCOMPATIBLE = "StateIncompatible";
     /// An object that the pipeline needs exists and belongs to somebody else.
     NAME_TAKEN = "NameTaken";

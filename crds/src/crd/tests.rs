@@ -133,6 +133,20 @@ fn the_checkpoint_stays_where_it_is() {
     );
 }
 
+#[test]
+fn a_reset_nonce_only_grows() {
+    let with = |nonce: i64| {
+        let mut spec = pipeline();
+        if nonce > 0 {
+            spec["resetNonce"] = json!(nonce);
+        }
+        spec
+    };
+    let said = |old, new| refusals(&schema(), &with(new), Some(&with(old))).len();
+    assert_eq!([said(0, 1), said(1, 1), said(1, 2)], [0, 0, 0]);
+    assert_eq!([said(2, 1), said(1, 0)], [1, 1]);
+}
+
 /// Every text of these letters up to a length: the pattern and the parser agree.
 fn same(pattern: &str, letters: &[char], longest: usize, parser: impl Fn(&str) -> bool) {
     let rule = format!("self.text.matches(r'{pattern}')");

@@ -63,6 +63,8 @@ pub struct Plan {
     pub s3: Option<S3Plan>,
     /// Where records that cannot be processed go; `None`: the first one stops the pipeline.
     pub dead_letter: Option<DeadLetterPlan>,
+    /// Consents to dropping incompatible state, once for each time that it grows.
+    pub reset_nonce: u64,
     /// Inputs, in the order of the manifest.
     pub sources: Vec<SourcePlan>,
     /// Transformations, in an order in which each comes after what it reads.

@@ -19,8 +19,10 @@ pub enum Class {
     Rolling,
     /// Pods are replaced, state is kept and fitted on restore.
     StateKept,
-    /// State would be destroyed or made wrong: held, old pods keep running.
+    /// State would be destroyed or made wrong: held, old pods keep running, until a raised `resetNonce` consents.
     Incompatible,
+    /// Positions would speak of another log, which a reset keeps: held whatever the nonce.
+    Never,
 }
 
 /// One field that differs.
@@ -53,10 +55,11 @@ impl std::fmt::Display for Change {
 /// added or removed; `**`: the rest, at least one segment. A field that fits none is Incompatible: nobody has thought of it.
 pub const TABLE: &[(&str, Class)] = &[
     ("suspend", Class::Hot),
+    ("resetNonce", Class::Rolling),
     ("objectives.**", Class::Hot),
     ("workers.**", Class::Rolling),
     // The path is the identity of the state.
-    ("checkpoint.path", Class::Incompatible),
+    ("checkpoint.path", Class::Never),
     ("checkpoint.**", Class::Rolling),
     ("objectStore", Class::Rolling),
     ("objectStore.**", Class::Rolling),
@@ -65,15 +68,15 @@ pub const TABLE: &[(&str, Class)] = &[
     // A new source begins at its `startFrom`. A removed one would lose its positions, and read all again when it comes back.
     ("sources[+]", Class::StateKept),
     ("sources[-]", Class::Incompatible),
-    ("sources[*].kafka", Class::Incompatible),
-    ("sources[*].kafka.topic", Class::Incompatible),
+    ("sources[*].kafka", Class::Never),
+    ("sources[*].kafka.topic", Class::Never),
     // Where the first start begins is settled by epoch 0; the rest is how the same log is reached.
     ("sources[*].kafka.**", Class::Rolling),
-    ("sources[*].generator", Class::Incompatible),
+    ("sources[*].generator", Class::Never),
     ("sources[*].generator.rate", Class::Rolling),
     ("sources[*].generator.limit", Class::Rolling),
     // Event i is a function of template and seed: other ones are another log.
-    ("sources[*].generator.**", Class::Incompatible),
+    ("sources[*].generator.**", Class::Never),
     ("sources[*].format", Class::Rolling),
     ("sources[*].format.**", Class::Rolling),
     ("sources[*].schema.fields[+]", Class::StateKept),
@@ -120,6 +123,19 @@ pub fn between(old: &EventPipelineSpec, new: &EventPipelineSpec) -> Vec<Change> 
 /// The worst class among changes; `None`: there are none.
 pub fn worst(changes: &[Change]) -> Option<Class> {
     changes.iter().map(|change| change.class).max()
+}
+
+/// The changes that hold a spec back; none: it may be rolled out.
+pub fn held(changes: Vec<Change>, consents: bool) -> Vec<Change> {
+    let least = if consents {
+        Class::Never
+    } else {
+        Class::Incompatible
+    };
+    changes
+        .into_iter()
+        .filter(|change| change.class >= least)
+        .collect()
 }
 
 /// The class the table gives to a path, without regard to what else the specs say.

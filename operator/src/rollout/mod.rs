@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::build::{Owner, Rolled, config_map, names};
-use crate::change::{self, Change, Class};
+use crate::change::{self, Change};
 
 /// What is there.
 #[derive(Clone, Debug, Default)]
@@ -232,12 +232,13 @@ fn compare(owner: &Owner, spec: &EventPipelineSpec, observed: &Observed) -> Comp
         workers: rolled.workers,
         ..running
     };
-    let mut changes = change::between(&running, spec);
-    if change::worst(&changes) == Some(Class::Incompatible) {
-        changes.retain(|change| change.class == Class::Incompatible);
-        return Comparison::Incompatible(changes);
+    let changes = change::between(&running, spec);
+    let held = change::held(changes.clone(), spec.reset_nonce > running.reset_nonce);
+    if held.is_empty() {
+        Comparison::Other(changes)
+    } else {
+        Comparison::Incompatible(held)
     }
-    Comparison::Other(changes)
 }
 
 #[cfg(test)]

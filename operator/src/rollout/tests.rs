@@ -110,6 +110,30 @@ fn only_the_incompatible_ones_of_several_changes_are_held_up_to_a_person() {
 }
 
 #[test]
+fn a_raised_nonce_lets_an_incompatible_change_roll_once() {
+    let mut raised = other_window();
+    raised.reset_nonce = 1;
+    check(&raised, &running(&spec()), |a| matches!(a, Action::Roll(_)));
+    let mut again = raised.clone();
+    again.steps[1].aggregate.as_mut().unwrap().group_by = vec!["order_id".into()];
+    check(&again, &running(&raised), |a| {
+        matches!(a, Action::Hold(Hold::StateIncompatible(_)))
+    });
+}
+
+#[test]
+fn no_nonce_lets_positions_speak_of_another_log() {
+    let mut other = other_window();
+    other.reset_nonce = 1;
+    other.sources[0].kafka.as_mut().unwrap().topic = "other".into();
+    check(
+        &other,
+        &running(&spec()),
+        |a| matches!(a, Action::Hold(Hold::StateIncompatible(changes)) if changes.len() == 1),
+    );
+}
+
+#[test]
 fn reverting_an_incompatible_change_keeps_the_pods() {
     check(&spec(), &running(&spec()), |a| matches!(a, Action::Keep(_)));
 }

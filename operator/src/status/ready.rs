@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 
 use super::conditions::{Finding, finding, previous};
 use super::{Facts, Verdict, figures};
+use crate::change::Class;
 use crate::rollout::{self, Hold};
 
 /// Is data moving and being committed under this generation?
@@ -31,8 +32,13 @@ pub(super) fn ready(facts: &Facts<'_>) -> Finding {
         }
         Verdict::Held(Hold::StateIncompatible(changes)) => {
             let told: Vec<_> = changes.iter().map(ToString::to_string).collect();
+            let way_out = if changes.iter().any(|change| change.class == Class::Never) {
+                "give the changed source a new name and raise `resetNonce`, or the pipeline a new name, checkpoint path and tables"
+            } else {
+                "raise `resetNonce` to let the changed steps begin anew"
+            };
             let message = format!(
-                "{} would destroy state; revert it, or give the pipeline a new name, checkpoint path and tables; {}",
+                "{} would destroy state; revert it, or {way_out}; {}",
                 told.join(", "),
                 goes_on(facts)
             );

@@ -98,6 +98,7 @@ impl Place {
             lane: Lane::default(),
             plan: json!({}),
             targets: BTreeMap::new(),
+            reset_nonce: 0,
             fingerprints: BTreeMap::new(),
             seen: None,
             clock: SystemClock::shared(),

@@ -16,6 +16,9 @@ pub struct Snapshot {
     pub watermark: Option<Micros>,
     /// w(s) of every registered split; `None`: registered at −∞, which holds W.
     pub splits: BTreeMap<SplitId, Option<Micros>>,
+    /// Newest event time of all rows accepted so far: what a reset begins after. `None`: no row was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Micros>,
 }
 
 /// The watermark of one source.
@@ -114,7 +117,14 @@ impl Watermarks {
         let watermark = self.decided.watermark.max(floor);
         Closing {
             holder: lowest.map(|(split, _)| split.clone()),
-            snapshot: Snapshot { watermark, splits },
+            snapshot: Snapshot {
+                watermark,
+                splits,
+                newest: self
+                    .decided
+                    .newest
+                    .max(self.open.values().max().copied().map(Micros)),
+            },
         }
     }
 

@@ -5,6 +5,7 @@ use evp_api::reason;
 use evp_core::protocol::digest::{Digest, canonical};
 use evp_core::protocol::head::{Body, Head, MAX_UNDONE, Owner};
 use evp_core::protocol::paths;
+use evp_core::protocol::reset::{Begin, chains};
 
 use super::crash::Step;
 use super::stop::Stop;
@@ -43,6 +44,35 @@ impl Checkpointer {
         let surplus = self.named.len().saturating_sub(KEPT);
         self.named.drain(..surplus);
         Ok(CommitPermit { epoch })
+    }
+
+    /// Begins a new incarnation, if the plan's nonce consents to it; everything must be rolled forward before. What cannot be
+    /// read of the plan before counts as changed.
+    pub async fn reset(&mut self) -> Result<(), Stop> {
+        let last = &self.head.body;
+        if self.reset_nonce <= last.reset_nonce {
+            return Ok(());
+        }
+        let before = chains(&self.plan_of(last).await?);
+        let ours = serde_json::from_slice(&self.plan.bytes).unwrap_or_default();
+        let begin = Begin {
+            nonce: self.reset_nonce,
+            incarnation: self.io.ids.random128(),
+            fingerprints: &self.fingerprints,
+            before: &before,
+            after: &chains(&ours),
+        };
+        let mut body = last.begin_anew(begin, self.io.clock.now());
+        body.plan = self.plan.digest.clone();
+        body.set_sinks(&self.checkpoint, &self.targets);
+        let steps: Vec<_> = last
+            .state
+            .keys()
+            .filter(|s| !body.state.contains_key(*s))
+            .collect();
+        tracing::info!(epoch = %body.epoch, nonce = self.reset_nonce, ?steps, "a new incarnation: the state of these steps is dropped");
+        self.decide(body).await?;
+        Ok(())
     }
 
     /// What was applied is not yet in the head. The next decided epoch records it; without one, [`Self::record_quietly`] does.
@@ -102,14 +132,15 @@ impl Checkpointer {
                 format!("the counts do not balance ({counts})"),
             );
         }
-        let same = (&body.incarnation, &body.lane, body.epoch, &body.plan)
+        let resets = body.reset_nonce > last.reset_nonce && self.rolling.undone.is_empty();
+        let same = (body.born(), &body.lane, body.epoch, &body.plan)
             == (
-                &last.incarnation,
+                last.born(),
                 &last.lane,
                 last.epoch.next(),
                 &self.plan.digest,
             );
-        if !same {
+        if !same || (body.incarnation != last.incarnation) != resets {
             return stop(
                 reason::CHECKPOINT_DAMAGED,
                 format!("it does not follow epoch {} under our plan", last.epoch),

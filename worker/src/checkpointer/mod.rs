@@ -67,6 +67,8 @@ pub struct Setup {
     pub plan: serde_json::Value,
     /// Target of each sink of the plan, as any text that changes when the target does.
     pub targets: BTreeMap<NodeName, String>,
+    /// `resetNonce` of the plan.
+    pub reset_nonce: u64,
     /// What the state of each step of the plan means: a head that holds another is not taken over.
     pub fingerprints: Fingerprints,
     /// The newest epoch anybody saw (`--seen-epoch`).
@@ -118,6 +120,8 @@ pub struct Checkpointer {
     checkpoint: String,
     plan: PlanObject,
     targets: BTreeMap<NodeName, String>,
+    reset_nonce: u64,
+    fingerprints: Fingerprints,
     head: Head,
     etag: ETag,
     /// The head's rolling part, and what was applied since it was written.

@@ -169,7 +169,7 @@ impl Checkpointer {
     }
 
     /// The plan that a body was decided under.
-    async fn plan_of(&self, body: &Body) -> Result<serde_json::Value, Stop> {
+    pub(super) async fn plan_of(&self, body: &Body) -> Result<serde_json::Value, Stop> {
         if body.plan != self.plan.digest {
             return self.plan(&body.plan).await;
         }

@@ -141,6 +141,7 @@ impl Start {
             born: by_ref(objects.born.as_ref()),
             me: &self.setup.identity,
             seen: self.setup.seen,
+            reset_nonce: self.setup.reset_nonce,
             fingerprints: &self.setup.fingerprints,
         })
     }
@@ -157,7 +158,7 @@ impl Start {
         let Some((head, etag)) = self.create(&checkpoint, positions).await? else {
             return Ok(None);
         };
-        self.bear(&head.body.incarnation).await?;
+        self.bear(head.body.born()).await?;
         Ok(Some(Owned {
             head,
             etag,
@@ -184,7 +185,7 @@ impl Start {
             return Ok(None);
         };
         if !born {
-            self.bear(&head.body.incarnation).await?;
+            self.bear(head.body.born()).await?;
         }
         Ok(Some(Owned {
             head,
@@ -260,6 +261,8 @@ impl Start {
             epoch_time: now,
             decided_time: self.io.clock.now(),
             plan: self.plan.digest.clone(),
+            reset_nonce: self.setup.reset_nonce,
+            reset: None,
             positions,
             watermarks,
             state: BTreeMap::new(),
@@ -342,7 +345,13 @@ impl Start {
             new,
         } = owned;
         let Self { io, setup, plan } = self;
-        let Setup { lane, targets, .. } = setup;
+        let Setup {
+            lane,
+            targets,
+            reset_nonce,
+            fingerprints,
+            ..
+        } = setup;
         let named = VecDeque::from([head.body.state_files().map(|f| f.name.clone()).collect()]);
         let (body, rolling) = (head.body.clone(), head.rolling.clone());
         let io = io.with(Patience::Endless);
@@ -353,6 +362,8 @@ impl Start {
             checkpoint,
             plan,
             targets,
+            reset_nonce,
+            fingerprints,
             head,
             etag,
             rolling,

@@ -83,7 +83,8 @@ impl Stop {
                 reason::STATE_INCOMPATIBLE,
                 format!(
                     "step {step}: its window, groups, event time or measures are others than those its state was kept for; \
-                     revert the change, or give the changed pipeline a new checkpoint path and new tables"
+                     revert the change, or raise `resetNonce`: then the step begins anew, with windows that start after the newest \
+                     event so far"
                 ),
             ),
             Refusal::Newer(name, format) => Self::newer(url, name, format),

@@ -102,7 +102,7 @@ impl Checkpointer {
         let attempt = Attempt {
             nonce,
             term: ours.owner.term,
-            incarnation: &ours.body.incarnation,
+            born: ours.body.born(),
             epoch: ours.body.epoch,
             unchanged: there.is_some_and(|(_, tag)| *tag == self.etag),
         };

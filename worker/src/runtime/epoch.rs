@@ -140,7 +140,10 @@ impl Runtime {
 
     /// Writes the state deltas; where they have grown, the state before this epoch becomes a new base first.
     async fn store_state(&mut self, body: &mut Body, closed: &Closed) -> Result<(), Halt> {
-        for (step, fingerprint) in self.filler.dataflow.fingerprints() {
+        let steps = self.filler.dataflow.fingerprints();
+        // A step that comes back later must not go on from windows that it did not see all rows of.
+        body.state.retain(|step, _| steps.contains_key(step));
+        for (step, fingerprint) in steps {
             let state = body.state.entry(step.clone()).or_insert_with(|| StepState {
                 fingerprint,
                 files: Vec::new(),

@@ -71,9 +71,10 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
     dataflow.limit_state(parts.budget.state);
     let begun = begin(start, &place, &mut sources, dataflow.fingerprints()).await?;
     let mut checkpointer = begun.checkpointer;
+    roll_forward(start, &place, &mut checkpointer).await?;
+    checkpointer.reset().await?;
     let starts = positions(&mut sources, checkpointer.body()).await?;
     restore(&mut dataflow, &checkpointer, &starts).await?;
-    roll_forward(start, &place, &mut checkpointer).await?;
     let next = checkpointer.open(parts.clock.now());
     // Two of each: rows are staged to one while the other is rolled forward.
     let staging = open_sinks(start, &place, &next).await?;
@@ -179,6 +180,7 @@ async fn begin(
         lane: start.lane.clone(),
         plan: digest_input(&start.spec),
         targets: job::targets(&start.checked),
+        reset_nonce: start.checked.plan.reset_nonce,
         fingerprints,
         seen: start.seen,
         clock: start.parts.clock.clone(),
@@ -209,6 +211,9 @@ async fn restore(
 ) -> Result<(), Halt> {
     let body = checkpointer.body();
     dataflow.restore_watermarks(&body.watermarks);
+    for (step, from) in body.reset.iter().flat_map(|reset| &reset.from) {
+        dataflow.begin_at(step, *from);
+    }
     for step in dataflow.fingerprints().keys() {
         for file in body.state.get(step).iter().flat_map(|state| &state.files) {
             let bytes = checkpointer.state_file(file).await?;

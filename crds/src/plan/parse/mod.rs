@@ -57,6 +57,7 @@ fn parse(spec: &EventPipelineSpec, findings: &mut Findings) -> Option<Plan> {
     let checkpoint = storage::checkpoint(&spec.checkpoint, findings);
     let s3 = storage::object_store(spec.object_store.as_ref(), findings);
     let dead_letter = storage::dead_letter(spec.dead_letter.as_ref(), findings);
+    let reset_nonce = storage::reset_nonce(spec.reset_nonce, findings);
     pods::objectives(&spec.objectives, findings);
     pods::workers(&spec.workers, findings);
     bounds::hold(spec, findings);
@@ -83,6 +84,7 @@ fn parse(spec: &EventPipelineSpec, findings: &mut Findings) -> Option<Plan> {
         checkpoint: checkpoint?,
         s3: s3?,
         dead_letter: dead_letter?,
+        reset_nonce: reset_nonce?,
         sources: sources.into_iter().collect::<Option<_>>()?,
         steps: graph
             .order

@@ -50,6 +50,15 @@ pub(super) fn checkpoint(raw: &Checkpoint, findings: &mut Findings) -> Option<Ch
     })
 }
 
+pub(super) fn reset_nonce(raw: i64, findings: &mut Findings) -> Option<u64> {
+    let fits = (0..=9_007_199_254_740_991).contains(&raw);
+    findings.require(fits, || {
+        let message = "must be from 0 to 9007199254740991";
+        Violation::new(Code::OutOfRange, "spec.resetNonce", message)
+    });
+    u64::try_from(raw).ok().filter(|_| fits)
+}
+
 /// Outer `None`: a finding. Inner `None`: ambient credentials.
 pub(super) fn object_store(
     raw: Option<&ObjectStore>,

@@ -177,6 +177,13 @@ impl Dataflow {
         }
     }
 
+    /// A step that a reset made begin anew takes in only windows that start at this instant or later.
+    pub fn begin_at(&mut self, step: &NodeName, from: Micros) {
+        if let Some(aggregate) = self.aggregate_mut(step) {
+            aggregate.begin_at(from);
+        }
+    }
+
     /// Reads a state file of a step; base first, then deltas in order.
     pub fn restore_state(&mut self, step: &NodeName, file: &[u8]) -> Result<(), RestoreError> {
         match self.aggregate_mut(step) {

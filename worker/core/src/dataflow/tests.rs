@@ -265,6 +265,22 @@ fn rule_6_lateness_is_judged_by_the_watermark_of_the_epoch_before() {
 }
 
 #[test]
+fn after_a_reset_a_window_that_had_begun_is_late_and_the_next_one_is_whole() {
+    let mut dataflow = running("Append");
+    dataflow.begin_at(&name("revenue"), Micros(7 * MINUTE));
+    let rows = [9, 10, 14, 40].map(|m| order("a", "PLACED", 1.0, m * MINUTE));
+    dataflow.push(&name("orders"), &raw(0, &rows)).unwrap();
+    let closed = dataflow.close(&Idle::new()).unwrap();
+    assert_eq!(gold(&closed), [(2, 2.0, 1)]);
+    let counts = &closed.ledger.steps[&name("revenue")];
+    assert_eq!((counts.late, counts.output), (1, 3));
+    assert_eq!(
+        closed.watermarks[&name("orders")].newest,
+        Some(Micros(40 * MINUTE))
+    );
+}
+
+#[test]
 fn rule_12_an_event_from_the_future_is_dead_lettered_and_moves_nothing() {
     let mut dataflow = running("Update");
     let pushed = dataflow

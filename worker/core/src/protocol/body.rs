@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::digest::Digest;
 use super::identity::{Namespace, SinkIdentity};
 use super::paths::Lane;
+use super::reset::Reset;
 use crate::ledger::Ledger;
 use crate::position::{Epoch, Micros, Positions};
 
@@ -17,7 +18,7 @@ pub use crate::dataflow::WatermarkSnapshots;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Body {
-    /// 128 random bits in hex, minted at a new start.
+    /// 128 random bits in hex, minted at a new start or a reset.
     pub incarnation: String,
     /// Lane.
     pub lane: Lane,
@@ -31,6 +32,12 @@ pub struct Body {
     pub decided_time: Micros,
     /// The plan it was decided under.
     pub plan: Digest,
+    /// The last `resetNonce` that was honoured.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reset_nonce: u64,
+    /// What resets left; `None`: there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<Reset>,
     /// Where each source is read on.
     pub positions: Positions,
     /// What is promised of each source.
@@ -45,6 +52,14 @@ pub struct Body {
     pub ledger: Ledger,
     /// Counts of all epochs up to and with this one.
     pub totals: Ledger,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks with a reference"
+)]
+fn is_zero(nonce: &u64) -> bool {
+    *nonce == 0
 }
 
 /// Files of one step's state.

@@ -36,6 +36,8 @@ pub struct Facts<'a> {
     pub me: &'a Identity,
     /// The newest epoch anybody ever saw of this pipeline; `None`: nobody saw one.
     pub seen: Option<Epoch>,
+    /// `resetNonce` of our plan: where it is above the head's, state that does not fit will be dropped.
+    pub reset_nonce: u64,
     /// What the state of each step of our plan means.
     pub fingerprints: &'a Fingerprints,
 }
@@ -103,6 +105,7 @@ pub fn startup(facts: Facts<'_>) -> Startup {
         born,
         me,
         seen,
+        reset_nonce,
         fingerprints,
     } = facts;
     let read = || -> Result<_, Refusal> {
@@ -138,7 +141,7 @@ pub fn startup(facts: Facts<'_>) -> Startup {
         (Some(head), None) if head.body.epoch > Epoch(0) => {
             damaged("born.json is gone and head.json is there")
         }
-        (Some(head), born) => resume(head, born, (me, seen), fingerprints),
+        (Some(head), born) => resume(head, born, (me, seen), (reset_nonce, fingerprints)),
     }
 }
 
@@ -146,7 +149,7 @@ fn resume(
     head: &Head,
     born: Option<&Born>,
     (me, seen): (&Identity, Option<Epoch>),
-    fingerprints: &Fingerprints,
+    (reset_nonce, fingerprints): (u64, &Fingerprints),
 ) -> Startup {
     let epoch = head.body.epoch;
     if let Some(seen) = seen.filter(|s| *s > epoch) {
@@ -155,7 +158,7 @@ fn resume(
             seen,
         });
     }
-    if born.is_some_and(|b| b.incarnation != head.body.incarnation) {
+    if born.is_some_and(|b| b.incarnation != head.body.born()) {
         return damaged("born.json and head.json are of different incarnations");
     }
     let owner = &head.owner;
@@ -166,7 +169,8 @@ fn resume(
         });
     }
     // Judged before the lane is taken: a plan that does not fit leaves the pods alone that still run.
-    if let Some(step) = stranger(&head.body, fingerprints) {
+    let consents = reset_nonce > head.body.reset_nonce;
+    if let Some(step) = stranger(&head.body, fingerprints).filter(|_| !consents) {
         return Startup::Refuse(Refusal::StateIncompatible(step.clone()));
     }
     Startup::Resume {
@@ -202,8 +206,8 @@ pub struct Attempt<'a> {
     pub nonce: &'a str,
     /// Term under which we write.
     pub term: Term,
-    /// Incarnation of the head we know.
-    pub incarnation: &'a str,
+    /// Incarnation of epoch 0 ([`Body::born`]): a reset makes a new one and stays in the same lane.
+    pub born: &'a str,
     /// Epoch of the head we know.
     pub epoch: Epoch,
     /// The object still has the ETag the write was conditional on.
@@ -246,7 +250,7 @@ pub fn read_back(attempt: Attempt<'_>, found: Found<&Head>) -> ReadBack {
     if attempt.unchanged {
         return ReadBack::TryAgain;
     }
-    if head.body.incarnation != attempt.incarnation {
+    if head.body.born() != attempt.born {
         return ReadBack::Damaged("head.json is of another incarnation".into());
     }
     if head.owner.term > attempt.term {

@@ -16,6 +16,8 @@ fn head(epoch: u64) -> Head {
         epoch_time: Micros(0),
         decided_time: Micros(0),
         plan: Digest("q".into()),
+        reset_nonce: 0,
+        reset: None,
         positions: BTreeMap::new(),
         watermarks: BTreeMap::new(),
         state: BTreeMap::new(),
@@ -63,6 +65,7 @@ fn check(there: (bool, Option<u64>, bool), seen: Option<u64>, expected: Startup)
         born: is_born.then_some(Ok(&born)),
         me: &me,
         seen: seen.map(Epoch),
+        reset_nonce: 0,
         fingerprints: &Fingerprints::new(),
     };
     assert_eq!(startup(facts), expected);
@@ -76,6 +79,7 @@ fn is_damaged(there: (bool, Option<u64>, bool)) -> bool {
         born: there.2.then_some(Ok(&born)),
         me: &me,
         seen: None,
+        reset_nonce: 0,
         fingerprints: &Fingerprints::new(),
     };
     matches!(startup(facts), Startup::Refuse(Refusal::Damaged(_)))
@@ -158,6 +162,7 @@ fn check_who(change: impl Fn(&mut Identity, &mut OwnerFile, &mut Head), expected
         born: Some(Ok(&born)),
         me: &me,
         seen: None,
+        reset_nonce: 0,
         fingerprints: &Fingerprints::new(),
     };
     assert_eq!(startup(facts), expected);
@@ -210,6 +215,7 @@ fn a_later_format_is_refused_by_name() {
         born: Some(Ok(&born)),
         me: &me,
         seen: None,
+        reset_nonce: 0,
         fingerprints: &Fingerprints::new(),
     };
     assert_eq!(
@@ -231,7 +237,7 @@ fn check_read_back(
     let attempt = Attempt {
         nonce: "mine",
         term: Term(3),
-        incarnation: "i",
+        born: "i",
         epoch: Epoch(5),
         unchanged,
     };
@@ -267,7 +273,7 @@ fn reading_back_tells_apart_what_a_reply_would_have_said() {
     let attempt = Attempt {
         nonce: "mine",
         term: Term(3),
-        incarnation: "i",
+        born: "i",
         epoch: Epoch(5),
         unchanged: false,
     };
@@ -356,12 +362,14 @@ fn a_sink_that_waits_for_nothing_holds_what_the_head_says() {
 }
 
 #[test]
-fn state_of_another_meaning_refuses_the_start_and_a_step_without_state_does_not() {
+fn state_of_another_meaning_refuses_the_start_unless_a_nonce_consents_and_a_step_without_state_does_not()
+ {
     let step = |name: &str| NodeName::new(name).unwrap();
     let state = StepState {
         fingerprint: "sums by region".into(),
         files: Vec::new(),
     };
+    let consents = std::cell::Cell::new(0);
     let check = |ours: &[(&str, &str)], expected: Startup| {
         let (owner, mut head, born, me) = (owner(), head(5), born(), me());
         head.body.state = [(step("revenue"), state.clone())].into();
@@ -374,6 +382,7 @@ fn state_of_another_meaning_refuses_the_start_and_a_step_without_state_does_not(
             born: Some(Ok(&born)),
             me: &me,
             seen: None,
+            reset_nonce: consents.get(),
             fingerprints: &ours.collect(),
         };
         assert_eq!(startup(facts), expected);
@@ -384,4 +393,6 @@ fn state_of_another_meaning_refuses_the_start_and_a_step_without_state_does_not(
     check(&[("revenue", "sums by region")], resumes);
     let refused = Refusal::StateIncompatible(step("revenue"));
     check(&[("revenue", "sums")], Startup::Refuse(refused));
+    consents.set(1);
+    check(&[("revenue", "sums")], Startup::Resume { born: true });
 }

@@ -15,6 +15,8 @@ fn body() -> Body {
         epoch_time: Micros(1),
         decided_time: Micros(2),
         plan: Digest("q".into()),
+        reset_nonce: 0,
+        reset: None,
         positions: BTreeMap::new(),
         watermarks: BTreeMap::new(),
         state: BTreeMap::new(),

@@ -6,6 +6,7 @@ pub mod digest;
 pub mod head;
 pub mod identity;
 pub mod paths;
+pub mod reset;
 
 #[cfg(test)]
 mod model;

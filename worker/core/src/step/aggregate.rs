@@ -33,6 +33,8 @@ pub struct Aggregate {
     measures: Measures,
     state: State,
     open: Open,
+    /// Windows that start earlier were begun before a reset.
+    from: i64,
 }
 
 /// What the open epoch gathered.
@@ -77,6 +79,7 @@ impl Aggregate {
             measures,
             state,
             open,
+            from: i64::MIN,
         })
     }
 
@@ -98,6 +101,12 @@ impl Aggregate {
             partial: self.measures.partial()?,
         };
         Ok(())
+    }
+
+    /// Windows that start before this were begun before a reset: what comes for them is late, so that a part never takes the
+    /// place of a whole.
+    pub fn begin_at(&mut self, from: Micros) {
+        self.from = from.0;
     }
 
     /// Takes rows in; `watermark` is that of the last decided epoch (semantics 5, 6).
@@ -162,36 +171,41 @@ impl Aggregate {
         rows: Rows,
         watermark: Option<Micros>,
     ) -> Result<(Rows, Vec<Reject>), DataFusionError> {
-        let Some(w) = watermark else {
+        let w = watermark.unwrap_or(Micros(i64::MIN));
+        if watermark.is_none() && self.from == i64::MIN {
             return Ok((rows, Vec::new()));
-        };
+        }
         let starts = self.starts(&rows.batch);
-        if starts
-            .values()
-            .iter()
-            .all(|&start| !self.is_closed(start, w))
-        {
+        if starts.values().iter().all(|&start| self.is_open(start, w)) {
             return Ok((rows, Vec::new()));
         }
         let mask = starts
             .values()
             .iter()
-            .map(|&start| Some(!self.is_closed(start, w)))
+            .map(|&start| Some(self.is_open(start, w)))
             .collect::<Vec<_>>()
             .into();
         let late = rows
             .origin
             .iter()
             .zip(starts.values())
-            .filter(|(_, start)| self.is_closed(**start, w));
-        let late = late.map(|(&record, _)| Reject {
+            .filter(|(_, start)| !self.is_open(**start, w));
+        let late = late.map(|(&record, start)| Reject {
             record,
             code: RejectCode::Late,
-            message: "the row came after its window had closed".into(),
+            message: if self.is_closed(*start, w) {
+                "the row came after its window had closed".into()
+            } else {
+                "AfterReset: the row's window had begun before the step was reset".into()
+            },
             field: None,
         });
         let late = late.collect();
         Ok((rows.filter(&mask)?, late))
+    }
+
+    fn is_open(&self, start: i64, w: Micros) -> bool {
+        start >= self.from && !self.is_closed(start, w)
     }
 
     fn is_closed(&self, start: i64, w: Micros) -> bool {

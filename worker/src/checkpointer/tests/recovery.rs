@@ -287,3 +287,62 @@ async fn a_removed_sink_out_of_reach_is_named_while_something_waits_for_it_and_l
     last.roll_forward(&mut places).await.unwrap();
     assert_eq!(places.opened, ["b"]);
 }
+
+/// A lane whose step `revenue` holds sums by region, with everything applied.
+async fn summing(world: &mut World) -> Checkpointer {
+    let mut lane = world.start("a").await;
+    let mut body = lane.open(Micros(1));
+    let state = StepState {
+        fingerprint: "sums by region".into(),
+        files: Vec::new(),
+    };
+    body.state.insert(name("revenue"), state);
+    assert!(body.add_intent(&name("gold"), serde_json::json!(1)));
+    lane.decide(body).await.unwrap();
+    lane
+}
+
+#[tokio::test]
+async fn a_raised_nonce_begins_a_new_incarnation_once_after_everything_is_rolled_forward() {
+    let mut world = World::new();
+    let mut old = summing(&mut world).await;
+    world.fingerprints = [(name("revenue"), "sums".to_owned())].into();
+    world.reset_nonce = 1;
+    let mut lane = world.start("b").await;
+    let before = lane.body().clone();
+    assert!(lane.reset().await.is_err(), "an epoch is undone");
+    let mut lane = world.start("c").await;
+    lane.roll_forward(&mut world.sinks()).await.unwrap();
+    lane.reset().await.unwrap();
+    let body = lane.body().clone();
+    assert_ne!(body.incarnation, before.incarnation);
+    assert_ne!(body.sinks, before.sinks);
+    assert_eq!(
+        (&body.positions, body.born()),
+        (&before.positions, before.incarnation.as_str())
+    );
+    assert_eq!(
+        (body.epoch, body.reset_nonce, body.state.len()),
+        (Epoch(2), 1, 0)
+    );
+    assert_eq!(
+        reason_of(world.decide(&mut old).await),
+        (reason::FENCED, false)
+    );
+    *world.target.lock().unwrap() = Target::default();
+    let mut again = world.start("d").await;
+    again.roll_forward(&mut world.sinks()).await.unwrap();
+    again.reset().await.unwrap();
+    assert_eq!(again.body().incarnation, body.incarnation);
+    world.run(&mut again).await.unwrap();
+    world.holds(3..=3);
+}
+
+#[tokio::test]
+async fn a_new_pipeline_owes_no_reset_whatever_its_nonce() {
+    let mut world = World::new();
+    world.reset_nonce = 7;
+    let mut lane = world.start("a").await;
+    lane.reset().await.unwrap();
+    assert_eq!((lane.body().epoch, lane.body().reset_nonce), (Epoch(0), 7));
+}

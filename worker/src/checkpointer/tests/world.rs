@@ -141,6 +141,7 @@ pub(super) struct World {
     pub latest: Latest,
     pub seen: Option<Epoch>,
     pub fingerprints: Fingerprints,
+    pub reset_nonce: u64,
     ids: Ids,
     clock: SharedClock,
 }
@@ -154,6 +155,7 @@ impl World {
             latest: Latest::default(),
             seen: None,
             fingerprints: Fingerprints::new(),
+            reset_nonce: 0,
             ids: Ids::seeded(7),
             clock: Arc::new(FakeClock::default()),
         }
@@ -175,6 +177,7 @@ impl World {
             lane: Lane::default(),
             plan: json!({"sinks": ["gold"]}),
             targets: [(name("gold"), "twin".to_owned())].into(),
+            reset_nonce: self.reset_nonce,
             fingerprints: self.fingerprints.clone(),
             seen: self.seen,
             clock: self.clock.clone(),

@@ -194,6 +194,8 @@ fn first_body(by: u8, checkpoint: u8, plan: u8) -> Body {
         epoch_time: Micros(0),
         decided_time: Micros(0),
         plan: plan_digest(plan),
+        reset_nonce: 0,
+        reset: None,
         positions: BTreeMap::new(),
         watermarks: BTreeMap::new(),
         state: BTreeMap::new(),

@@ -193,7 +193,7 @@ impl Turn<'_> {
         let attempt = Attempt {
             nonce,
             term: known.head.owner.term,
-            incarnation: &known.head.body.incarnation,
+            born: known.head.body.born(),
             epoch: known.head.body.epoch,
             unchanged: self.world.head == on,
         };

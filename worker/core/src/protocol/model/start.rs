@@ -85,6 +85,7 @@ impl Turn<'_> {
             born: born.as_ref().map(Ok),
             me: &me,
             seen: seen.map(|e| Epoch(u64::from(e))),
+            reset_nonce: 0,
             fingerprints: &Fingerprints::new(),
         })
     }
@@ -218,7 +219,7 @@ impl Turn<'_> {
         let attempt = Attempt {
             nonce: &ours.head.write,
             term: ours.head.owner.term,
-            incarnation: &ours.head.body.incarnation,
+            born: ours.head.body.born(),
             epoch: ours.head.body.epoch,
             unchanged: self.world.head == Some(on),
         };
