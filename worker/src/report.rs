@@ -305,13 +305,7 @@ fn fill(progress: &mut Progress, decided: &Decided<'_>) {
     progress.incarnation.clone_from(&body.incarnation);
     progress.decided_time = body.decided_time.0;
     progress.state_bytes = signed(body.state_files().map(|f| f.length).sum());
-    progress.ledger = LedgerProgress {
-        read: signed(body.totals.sources.values().map(|c| c.read).sum()),
-        filtered: signed(body.totals.steps.values().map(|c| c.filtered).sum()),
-        late: signed(body.totals.steps.values().map(|c| c.late).sum()),
-        dead_lettered: signed(dead_lettered(&body.totals)),
-        balanced: body.totals.balance().is_ok(),
-    };
+    progress.ledger = ledger(&body.totals);
     progress.watermark = watermark(body);
     progress.sources = checked
         .plan
@@ -345,6 +339,17 @@ fn fill(progress: &mut Progress, decided: &Decided<'_>) {
         .iter()
         .map(|(name, s)| (name.to_string(), s.fingerprint.clone()))
         .collect();
+}
+
+/// Totals as reports have them.
+pub fn ledger(totals: &Ledger) -> LedgerProgress {
+    LedgerProgress {
+        read: signed(totals.sources.values().map(|c| c.read).sum()),
+        filtered: signed(totals.steps.values().map(|c| c.filtered).sum()),
+        late: signed(totals.steps.values().map(|c| c.late).sum()),
+        dead_lettered: signed(dead_lettered(totals)),
+        balanced: totals.balance().is_ok(),
+    }
 }
 
 /// The lowest of the sources' watermarks; `None` while one of them has none.

@@ -21,6 +21,16 @@ pub struct Snapshot {
     pub newest: Option<Micros>,
 }
 
+impl Snapshot {
+    /// The split that holds W back: the lowest of those that W has not passed (a head does not tell which were idle).
+    /// `None`: W has passed all, or there is no split.
+    pub fn holder(&self) -> Option<&SplitId> {
+        let waits = |w: &Option<Micros>| *w >= self.watermark;
+        let splits = self.splits.iter().filter(|(_, w)| waits(w));
+        splits.min_by_key(|(_, w)| **w).map(|(split, _)| split)
+    }
+}
+
 /// The watermark of one source.
 #[derive(Clone, Debug)]
 pub struct Watermarks {

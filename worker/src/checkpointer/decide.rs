@@ -3,16 +3,13 @@
 use bytes::Bytes;
 use evp_api::reason;
 use evp_core::protocol::digest::{Digest, canonical};
-use evp_core::protocol::head::{Body, Head, MAX_UNDONE, Owner};
+use evp_core::protocol::head::{Body, Head, KEPT, MAX_UNDONE, Owner};
 use evp_core::protocol::paths;
 use evp_core::protocol::reset::{Begin, chains};
 
 use super::crash::Step;
 use super::stop::Stop;
 use super::{Checkpointer, CommitPermit};
-
-/// Epochs whose state files are kept for whoever still reads them.
-pub(super) const KEPT: usize = 20;
 
 impl Checkpointer {
     /// Decides an epoch that began as [`Checkpointer::open`]: before it nothing is visible, after it everything is rolled
@@ -41,8 +38,9 @@ impl Checkpointer {
                 .map(|f| f.name.clone())
                 .collect(),
         );
-        let surplus = self.named.len().saturating_sub(KEPT);
-        self.named.drain(..surplus);
+        while self.named.len() as u64 > KEPT {
+            self.named.pop_front();
+        }
         Ok(CommitPermit { epoch })
     }
 

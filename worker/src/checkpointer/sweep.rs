@@ -6,17 +6,15 @@
 
 use std::collections::BTreeSet;
 
-use evp_core::position::Epoch;
+use evp_core::protocol::head::{HISTORY, KEPT};
+use evp_core::protocol::paths::written_for;
 
 use super::Checkpointer;
 use super::crash::{Moment, Step};
-use super::decide::KEPT;
 use crate::store::StoreError;
 
 /// Epochs between two sweeps.
 const EVERY: u64 = 20;
-/// Copies of decided bodies that are kept: seven days of epochs of 30 s.
-const HISTORY: u64 = 7 * 2880;
 
 impl Checkpointer {
     /// Deletes garbage, now and then.
@@ -37,7 +35,7 @@ impl Checkpointer {
     async fn sweep_folders(&self) -> Result<(), StoreError> {
         let head = self.head.body.epoch;
         let undone = self.rolling.undone.first().map_or(head, |u| u.epoch);
-        let oldest = head.0.saturating_sub(KEPT as u64).min(undone.0);
+        let oldest = head.0.saturating_sub(KEPT).min(undone.0);
         let named: BTreeSet<&str> = self.named.iter().flatten().map(String::as_str).collect();
         let stale = |name: &str, before: u64| written_for(name).is_some_and(|e| e.0 < before);
         for folder in [
@@ -66,22 +64,5 @@ impl Checkpointer {
             }
         }
         Ok(())
-    }
-}
-
-/// The epoch that an object was written for; `None`: the name is not one of ours.
-fn written_for(name: &str) -> Option<Epoch> {
-    name.split(['-', '.']).next()?.parse().ok().map(Epoch)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_tells_its_epoch() {
-        assert_eq!(written_for("17-00ff"), Some(Epoch(17)));
-        assert_eq!(written_for("00000000000000000003.json"), Some(Epoch(3)));
-        assert_eq!(written_for("notes.txt"), None);
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::bind::{Binding, GeneratorBinding};
+use super::place::{Place, PlaceArgs};
 use super::run::{self, RunArgs};
 use super::{Fault, view};
 use crate::generate::Planting;
@@ -48,9 +49,11 @@ pub async fn run(args: DemoArgs) -> Result<ExitCode, Fault> {
     );
     let run = RunArgs {
         file: file.clone(),
-        bind: vec![binding(&args)],
-        local: Some(args.dir.clone()),
-        secrets: args.dir.join("secrets"),
+        place: PlaceArgs {
+            bind: vec![binding(&args)],
+            local: Some(args.dir.clone()),
+            secrets: args.dir.join("secrets"),
+        },
         until_end: args.records.is_some(),
         duration: None,
         remote: false,
@@ -62,8 +65,8 @@ pub async fn run(args: DemoArgs) -> Result<ExitCode, Fault> {
         planting: planting(),
         backlog: BACKLOG,
     };
+    let written = Place::of(&manifest, &file, &run.place, false)?.written()?;
     let local = run::prepare(&manifest, &run, sample)?;
-    let written = run::written(&local.start.checked, &local.start.parts.storage)?;
     let sql = "SELECT window_start, region, product_category, order_count, total_revenue FROM gold \
                ORDER BY window_start DESC, total_revenue DESC LIMIT 5";
     let show = view::Show::Sample {

@@ -1,13 +1,18 @@
 //! What people type: one file a command. [`run`] parses and dispatches.
 
+pub mod audit;
 pub mod bind;
 pub mod check;
+pub mod dead_letters;
 pub mod demo;
 pub mod explain;
+pub mod place;
 pub mod produce;
+pub mod progress;
 pub mod query;
 pub mod query_command;
 pub mod run;
+mod table;
 pub mod view;
 pub mod worker;
 
@@ -41,6 +46,12 @@ enum Command {
     Check(check::CheckArgs),
     /// Ask SQL questions of a pipeline's tables
     Query(query_command::QueryArgs),
+    /// List the records that could not be processed: counts, then rows
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// Say how far a pipeline is, from its checkpoint or its worker
+    Progress(progress::ProgressArgs),
+    /// Judge what a pipeline has decided: no gap, no overlap, balanced, or where not
+    Audit(audit::AuditArgs),
     /// Send reference events to a real place, with a ledger of what was sent
     Produce(produce::ProduceArgs),
     /// Explain an error code or a field of the manifest
@@ -71,6 +82,15 @@ pub enum Fault {
     /// Tables could not be asked.
     #[error(transparent)]
     Query(#[from] query::Error),
+    /// An answer could not be printed.
+    #[error("the answer cannot be printed")]
+    Print(#[from] std::io::Error),
+}
+
+impl From<crate::store::StoreError> for Fault {
+    fn from(error: crate::store::StoreError) -> Self {
+        Self::Environment(error.describe())
+    }
 }
 
 impl Fault {
@@ -78,7 +98,7 @@ impl Fault {
         ExitCode::from(match self {
             Self::Findings(_) | Self::Query(query::Error::Sql(_)) => 1,
             Self::Usage(_) => 2,
-            Self::Environment(_) | Self::Halted(_) | Self::Query(_) => 3,
+            Self::Environment(_) | Self::Halted(_) | Self::Query(_) | Self::Print(_) => 3,
             Self::Produce(error) => error.exit_code(),
         })
     }
@@ -97,6 +117,9 @@ pub async fn run() -> ExitCode {
         Command::Run(args) => run::run(args).await,
         Command::Check(args) => Ok(check::run(&args)),
         Command::Query(args) => query_command::run(args).await,
+        Command::DeadLetters(args) => dead_letters::run(args).await,
+        Command::Progress(args) => progress::run(args).await,
+        Command::Audit(args) => audit::run(args).await,
         Command::Produce(args) => produce::run(args)
             .await
             .map(|()| ExitCode::SUCCESS)

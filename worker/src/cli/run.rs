@@ -1,33 +1,32 @@
 //! `evp run`: the production manifest, here.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use evp_api::EventPipelineSpec;
 use evp_api::progress::Progress;
-use evp_core::check::{CheckedPlan, check};
+use evp_core::check::CheckedPlan;
 use evp_core::protocol::decide::Identity;
 use evp_core::protocol::paths::Lane;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::bind::{Binding, bind_sources};
+use super::bind::Binding;
+use super::place::{Place, PlaceArgs};
 use super::view;
 use super::{Fault, on_interrupt};
 use crate::checkpointer::{CrashPoints, Logged};
 use crate::clock::{SharedClock, SystemClock};
 use crate::ids::{self, Ids};
-use crate::job::{self, Parts, Sample};
+use crate::job::{Parts, Sample};
 use crate::manifest::Manifest;
 use crate::report::Reporter;
 use crate::runtime::{Poison, Remedy, Start};
 use crate::secrets::Secrets;
 use crate::server;
 use crate::settings::MemoryBudget;
-use crate::store::{LocalMapping, Storage};
 use crate::supervise;
 use crate::tasks::Tasks;
 
@@ -37,15 +36,9 @@ pub struct RunArgs {
     /// The manifest.
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
-    /// Bind a source or a path: `orders=generator:orders?rate=200`, `s3://lake=./lake`. May be given several times.
-    #[arg(long, value_name = "BINDING")]
-    pub bind: Vec<Binding>,
-    /// Map every object-store path below this folder.
-    #[arg(long, value_name = "DIR")]
-    pub local: Option<PathBuf>,
-    /// Folder of Secrets: `<name>/<key>`.
-    #[arg(long, value_name = "DIR", default_value = "./secrets")]
-    pub secrets: PathBuf,
+    /// Where its paths lead.
+    #[command(flatten)]
+    pub place: PlaceArgs,
     /// End when everything that is there now is committed.
     #[arg(long)]
     pub until_end: bool,
@@ -80,9 +73,7 @@ pub async fn run(args: RunArgs) -> Result<ExitCode, Fault> {
 
 /// Checks the manifest with its bindings and finds where everything lies.
 pub fn prepare(manifest: &Manifest, args: &RunArgs, sample: Sample) -> Result<Local, Fault> {
-    let mut spec = manifest.spec.clone();
-    bind_sources(&mut spec, &args.bind).map_err(Fault::Usage)?;
-    let backlog = args.bind.iter().find_map(|binding| match binding {
+    let backlog = args.place.bind.iter().find_map(|binding| match binding {
         Binding::Source { generator, .. } => Some(generator.backlog),
         Binding::Path { .. } => None,
     });
@@ -90,21 +81,22 @@ pub fn prepare(manifest: &Manifest, args: &RunArgs, sample: Sample) -> Result<Lo
         backlog: backlog.unwrap_or(sample.backlog),
         ..sample
     };
-    let checked =
-        check(&spec).map_err(|found| Fault::Findings(super::found(&args.file, &found)))?;
-    let storage = storage(&checked, args)?;
-    refuse_remote(&checked, &storage, args)?;
+    let Place {
+        name,
+        spec,
+        checked,
+        storage,
+    } = Place::of(manifest, &args.file, &args.place, args.remote)?;
     let (clock, ids) = (SystemClock::shared(), Ids::os());
-    let identity = identity(&manifest.metadata.name, &ids)?;
+    let identity = identity(&name, &ids)?;
     let parts = Parts {
         storage,
-        secrets: Secrets::new(&args.secrets),
+        secrets: Secrets::new(&args.place.secrets),
         clock,
         budget: MemoryBudget::of(args.memory.unwrap_or(MemoryBudget::DEFAULT_LIMIT)),
         sample,
         crash: CrashPoints::none(),
     };
-    let name = manifest.metadata.name.clone();
     Ok(Local {
         start: start(checked, spec, parts, (identity, ids, args.until_end)),
         name,
@@ -130,46 +122,6 @@ fn start(
         waiting: Arc::new(Logged),
         poison: Poison::default(),
         until_end,
-    }
-}
-
-/// Locations of a plan under the bindings of a command line.
-pub fn storage(checked: &CheckedPlan, args: &RunArgs) -> Result<Storage, Fault> {
-    let mappings = args.bind.iter().filter_map(|binding| match binding {
-        Binding::Path { prefix, dir } => Some(LocalMapping {
-            prefix: prefix.clone(),
-            dir: absolute(dir),
-        }),
-        Binding::Source { .. } => None,
-    });
-    let storage = Storage::new(
-        checked.plan.s3.clone(),
-        Secrets::new(&args.secrets),
-        mappings.collect(),
-    );
-    Ok(match &args.local {
-        Some(dir) => storage.with_all_local(absolute(dir)),
-        None => storage,
-    })
-}
-
-fn absolute(dir: &Path) -> PathBuf {
-    std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned())
-}
-
-/// A laptop with cloud credentials must not write production tables by accident.
-fn refuse_remote(checked: &CheckedPlan, storage: &Storage, args: &RunArgs) -> Result<(), Fault> {
-    if args.remote {
-        return Ok(());
-    }
-    match job::places(checked)
-        .into_iter()
-        .find(|(_, path)| storage.is_remote(path))
-    {
-        None => Ok(()),
-        Some((field, path)) => Err(Fault::Usage(format!(
-            "{field} is {path}, a remote store; use --local DIR or --bind {path}=DIR to write here, or --remote to write there"
-        ))),
     }
 }
 
@@ -256,28 +208,4 @@ fn summary(
     let last = progress.borrow().clone();
     view::summary(&last);
     ended.map(|()| ExitCode::SUCCESS)
-}
-
-/// Targets of a plan's tables, for questions about them.
-pub fn written(checked: &CheckedPlan, storage: &Storage) -> Result<super::query::Written, Fault> {
-    let open = |path| {
-        storage
-            .open(path)
-            .map(|l| job::target(&l))
-            .map_err(|e| Fault::Environment(e.describe()))
-    };
-    let mut tables: BTreeMap<String, _> = BTreeMap::new();
-    for sink in &checked.plan.sinks {
-        if let evp_api::plan::SinkKind::Delta(delta) = &sink.kind {
-            tables.insert(sink.name.to_string(), open(&delta.path)?);
-        }
-    }
-    let letters = checked.plan.dead_letter.as_ref();
-    let dead_letters = letters
-        .map(|d| Ok::<_, Fault>((open(&d.path)?, d.format)))
-        .transpose()?;
-    Ok(super::query::Written {
-        tables: tables.into_iter().collect(),
-        dead_letters,
-    })
 }

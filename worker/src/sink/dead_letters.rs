@@ -84,7 +84,7 @@ pub fn dead_letter_batch(letters: &[DeadLetter]) -> RecordBatch {
 }
 
 /// One JSON object a row; bytes as base64.
-pub(super) fn json_lines(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+pub(crate) fn json_lines(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
     let raw = rows.column(0).as_binary::<i32>();
     let texts: ArrayRef = Arc::new(raw.iter().map(|b| b.map(base64)).collect::<StringArray>());
     let mut columns = rows.columns().to_vec();

@@ -92,9 +92,9 @@ impl<W: Write + Send> Sink for StdoutSink<W> {
         Ok(Applied::default())
     }
 
-    /// It has no memory and, sealing without intents, is never asked.
+    /// It has no memory and seals without intents: what the head says of it holds.
     async fn probe(&mut self, intent: &Intent) -> Result<Option<Epoch>, SinkError> {
-        Ok(Some(intent.epoch))
+        Ok(intent.prev)
     }
 }
 
@@ -102,6 +102,8 @@ impl<W: Write + Send> Sink for StdoutSink<W> {
 mod tests {
     use super::*;
     use arrow::array::{ArrayRef, Int64Array};
+    use evp_core::protocol::decide::{Marker, RollForward, standing};
+    use evp_core::protocol::head::SinkIdentity;
     use std::sync::Arc;
 
     #[tokio::test]
@@ -122,5 +124,21 @@ mod tests {
             text,
             "{\"id\":1}\n{\"id\":2}\n{\"upsert\":{\"id\":1}}\n{\"delete\":{\"id\":2}}\n"
         );
+    }
+
+    #[tokio::test]
+    async fn a_pipeline_that_prints_can_be_resumed() {
+        let next = Intent {
+            sink: SinkIdentity("s".to_owned()),
+            epoch: Epoch(5),
+            prev: None,
+            body: serde_json::Value::Null,
+        };
+        let marker = Marker {
+            held: StdoutSink::new(Vec::new()).probe(&next).await.unwrap(),
+            head: Epoch(4),
+            fresh: true,
+        };
+        assert_eq!(standing(&next, marker), RollForward::Done);
     }
 }

@@ -222,6 +222,8 @@ pub struct Storage {
     secrets: Secrets,
     mappings: Vec<LocalMapping>,
     all_local: Option<PathBuf>,
+    /// Folders that are not there are not made.
+    reading_only: bool,
 }
 
 impl Storage {
@@ -232,6 +234,16 @@ impl Storage {
             secrets,
             mappings,
             all_local: None,
+            reading_only: false,
+        }
+    }
+
+    /// Makes no folder: what is not there is empty.
+    #[must_use]
+    pub fn reading_only(self) -> Self {
+        Self {
+            reading_only: true,
+            ..self
         }
     }
 
@@ -247,8 +259,9 @@ impl Storage {
         self.folder(path).is_none()
     }
 
-    /// Opens a path. A folder is created; nothing is asked of an object store yet.
+    /// Opens a path. A folder is created unless it is only read; nothing is asked of an object store yet.
     pub fn open(&self, path: &StoragePath) -> Result<Location, StoreError> {
+        let open_local = |dir: &FilePath| open_local(dir, self.reading_only);
         match (self.folder(path), path) {
             (Some(dir), _) => open_local(&dir),
             (None, StoragePath::S3 { bucket, prefix }) => {
@@ -285,7 +298,7 @@ impl Storage {
     }
 }
 
-fn open_local(dir: &FilePath) -> Result<Location, StoreError> {
+fn open_local(dir: &FilePath, reading_only: bool) -> Result<Location, StoreError> {
     let at = dir.display().to_string();
     let io = |source: std::io::Error| StoreError::Unavailable {
         at: at.clone(),
@@ -295,8 +308,16 @@ fn open_local(dir: &FilePath) -> Result<Location, StoreError> {
         at: at.clone(),
         why,
     };
-    std::fs::create_dir_all(dir).map_err(io)?;
-    let dir = dir.canonicalize().map_err(io)?;
+    if !reading_only {
+        std::fs::create_dir_all(dir).map_err(io)?;
+    }
+    let dir = match dir.canonicalize() {
+        Err(e) if reading_only && e.kind() == std::io::ErrorKind::NotFound => {
+            std::path::absolute(dir)
+        }
+        found => found,
+    };
+    let dir = dir.map_err(io)?;
     let url = Url::from_file_path(&dir).map_err(|()| unfit("it is no absolute path".into()))?;
     let prefix = Path::from_absolute_path(&dir).map_err(|e| unfit(e.to_string()))?;
     let root: Arc<dyn ObjectStore> = Arc::new(durable::DurableFiles::default());
@@ -357,6 +378,17 @@ mod tests {
         let document = "403: <?xml version=\"1.0\"?>\n<Error><Code>SignatureDoesNotMatch</Code><Message>Check your key.</Message>\
                         <RequestId>18E9FFC4FE25E68D</RequestId></Error>";
         tells(document, "SignatureDoesNotMatch: Check your key.");
+    }
+
+    #[test]
+    fn what_is_only_read_is_not_made() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("lake");
+        let path: StoragePath = format!("file://{}", dir.display()).parse().unwrap();
+        storage().reading_only().open(&path).unwrap();
+        assert!(!dir.exists());
+        storage().open(&path).unwrap();
+        assert!(dir.exists());
     }
 
     #[test]

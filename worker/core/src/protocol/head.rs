@@ -21,6 +21,12 @@ pub const FORMAT: u32 = 1;
 /// Superseded pods that a head remembers.
 pub const SUPERSEDED: usize = 16;
 
+/// Epochs whose state and staged rows are kept for whoever still reads them.
+pub const KEPT: u64 = 20;
+
+/// Copies of decided bodies that are kept: seven days of epochs of 30 s.
+pub const HISTORY: u64 = 7 * 2880;
+
 /// Decided epochs that may wait for their sinks.
 pub const MAX_UNDONE: usize = 2;
 

@@ -1,5 +1,6 @@
 //! The epoch protocol: formats, object names and pure decisions.
 
+pub mod audit;
 pub mod body;
 pub mod decide;
 pub mod digest;

@@ -80,9 +80,21 @@ pub fn unique(epoch: Epoch, nonce: &str) -> String {
     format!("{epoch}-{nonce}")
 }
 
+/// The epoch that an object was written for, by its name below its folder; `None`: the name is not one of ours.
+pub fn written_for(name: &str) -> Option<Epoch> {
+    name.split(['-', '.']).next()?.parse().ok().map(Epoch)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_tells_its_epoch() {
+        assert_eq!(written_for("17-00ff"), Some(Epoch(17)));
+        assert_eq!(written_for("00000000000000000003.json"), Some(Epoch(3)));
+        assert_eq!(written_for("notes.txt"), None);
+    }
 
     #[test]
     fn names_are_those_of_the_protocol() {

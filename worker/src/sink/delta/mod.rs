@@ -32,7 +32,7 @@ use evp_core::protocol::head::SinkIdentity;
 pub use append::DeltaAppend;
 pub use outbox::Outbox;
 pub use target::Target;
-pub use upsert::DeltaUpsert;
+pub use upsert::{DeltaUpsert, staged};
 
 use self::data_files::Names;
 use self::partition::Partitioning;

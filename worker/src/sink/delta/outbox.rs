@@ -14,6 +14,7 @@ use arrow::ipc::writer::FileWriter;
 use arrow::row::{RowConverter, SortField};
 use evp_api::reason;
 use evp_core::protocol::digest::Digest;
+use evp_core::protocol::head::{StateFile, StateKind};
 use evp_core::protocol::paths::Lane;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -47,6 +48,18 @@ pub(super) struct Stored {
     name: String,
     length: u64,
     digest: Digest,
+}
+
+impl Stored {
+    /// The object as a body names files: whole, by length and checksum.
+    pub(super) fn file(&self) -> StateFile {
+        StateFile {
+            name: self.name.clone(),
+            kind: StateKind::Base,
+            length: self.length,
+            sha256: self.digest.clone(),
+        }
+    }
 }
 
 /// One change a key.

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use evp_api::reason;
 use evp_core::dataflow::SinkBatch;
 use evp_core::position::Epoch;
-use evp_core::protocol::head::Intent;
+use evp_core::protocol::head::{Intent, StateFile};
 use evp_core::protocol::paths::unique;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -36,6 +36,12 @@ const FILES_KEPT: usize = 10_000;
 struct Body {
     outbox: Stored,
     changes: usize,
+}
+
+/// The outbox object that an intent of this sink names. `None`: the intent is another sink's.
+pub fn staged(intent: &Intent) -> Option<StateFile> {
+    let body: Body = serde_json::from_value(intent.body.clone()).ok()?;
+    Some(body.outbox.file())
 }
 
 /// A Delta table whose rows are kept by key.

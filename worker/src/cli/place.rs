@@ -1,0 +1,131 @@
+//! Which pipeline a command is about, and where its tables and its checkpoint are: the manifest, and how its paths map to here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use evp_api::EventPipelineSpec;
+use evp_api::plan::SinkKind;
+use evp_core::check::{CheckedPlan, check};
+
+use super::Fault;
+use super::bind::{Binding, bind_sources};
+use super::query::Written;
+use crate::job;
+use crate::manifest::Manifest;
+use crate::secrets::Secrets;
+use crate::store::{LocalMapping, Storage};
+
+/// Where the paths of a manifest lead.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PlaceArgs {
+    /// Bind a source or a path: `orders=generator:orders?rate=200`, `s3://lake=./lake`. May be given several times.
+    #[arg(long, value_name = "BINDING")]
+    pub bind: Vec<Binding>,
+    /// Map every object-store path below this folder.
+    #[arg(long, value_name = "DIR")]
+    pub local: Option<PathBuf>,
+    /// Folder of Secrets: `<name>/<key>`.
+    #[arg(long, value_name = "DIR", default_value = "./secrets")]
+    pub secrets: PathBuf,
+}
+
+/// A manifest that was accepted, with its bindings.
+pub struct Place {
+    /// Its name.
+    pub name: String,
+    /// The spec under its bindings.
+    pub spec: EventPipelineSpec,
+    /// What it means.
+    pub checked: CheckedPlan,
+    /// Where its paths lead.
+    pub storage: Storage,
+}
+
+impl Place {
+    /// Checks a manifest with its bindings and finds where everything lies. `remote`: it may lie in an object store.
+    pub fn of(
+        manifest: &Manifest,
+        file: &Path,
+        args: &PlaceArgs,
+        remote: bool,
+    ) -> Result<Self, Fault> {
+        let mut spec = manifest.spec.clone();
+        bind_sources(&mut spec, &args.bind).map_err(Fault::Usage)?;
+        let checked = check(&spec).map_err(|found| Fault::Findings(super::found(file, &found)))?;
+        let storage = storage(&checked, args);
+        if !remote {
+            refuse_remote(&checked, &storage)?;
+        }
+        Ok(Self {
+            name: manifest.metadata.name.clone(),
+            spec,
+            checked,
+            storage,
+        })
+    }
+
+    /// The same for commands that only read: a folder that is not there stays away.
+    pub fn to_read(file: &Path, args: &PlaceArgs, remote: bool) -> Result<Self, Fault> {
+        let place = Self::of(&super::one_manifest(file)?, file, args, remote)?;
+        Ok(Self {
+            storage: place.storage.reading_only(),
+            ..place
+        })
+    }
+
+    /// Targets of the plan's tables, for questions about them.
+    pub fn written(&self) -> Result<Written, Fault> {
+        let open = |path| {
+            let location = self.storage.open(path);
+            let location = location.map_err(|e| Fault::Environment(e.describe()))?;
+            Ok::<_, Fault>(job::target(&location))
+        };
+        let mut tables: BTreeMap<String, _> = BTreeMap::new();
+        for sink in &self.checked.plan.sinks {
+            if let SinkKind::Delta(delta) = &sink.kind {
+                tables.insert(sink.name.to_string(), open(&delta.path)?);
+            }
+        }
+        let letters = self.checked.plan.dead_letter.as_ref();
+        let dead_letters = letters
+            .map(|d| Ok::<_, Fault>((open(&d.path)?, d.format)))
+            .transpose()?;
+        Ok(Written {
+            tables: tables.into_iter().collect(),
+            dead_letters,
+        })
+    }
+}
+
+fn storage(checked: &CheckedPlan, args: &PlaceArgs) -> Storage {
+    let mappings = args.bind.iter().filter_map(|binding| match binding {
+        Binding::Path { prefix, dir } => Some(LocalMapping {
+            prefix: prefix.clone(),
+            dir: absolute(dir),
+        }),
+        Binding::Source { .. } => None,
+    });
+    let secrets = Secrets::new(&args.secrets);
+    let storage = Storage::new(checked.plan.s3.clone(), secrets, mappings.collect());
+    match &args.local {
+        Some(dir) => storage.with_all_local(absolute(dir)),
+        None => storage,
+    }
+}
+
+fn absolute(dir: &Path) -> PathBuf {
+    std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned())
+}
+
+/// A laptop with cloud credentials must not reach production tables by accident.
+fn refuse_remote(checked: &CheckedPlan, storage: &Storage) -> Result<(), Fault> {
+    match job::places(checked)
+        .into_iter()
+        .find(|(_, path)| storage.is_remote(path))
+    {
+        None => Ok(()),
+        Some((field, path)) => Err(Fault::Usage(format!(
+            "{field} is {path}, a remote store; use --local DIR or --bind {path}=DIR to stay here, or --remote to go there"
+        ))),
+    }
+}
