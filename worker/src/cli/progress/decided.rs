@@ -231,6 +231,7 @@ mod tests {
         let snapshot = Snapshot {
             watermark: watermarks.iter().flatten().max().copied().map(Micros),
             splits: splits().zip(reached).collect(),
+            newest: None,
         };
         let mut body = Body {
             incarnation: "i".into(),
@@ -240,6 +241,8 @@ mod tests {
             epoch_time: Micros(1),
             decided_time: Micros(2_000_000),
             plan: Digest("q".into()),
+            reset_nonce: 0,
+            reset: None,
             positions: [(node("orders"), positions.collect())].into(),
             watermarks: [(node("orders"), snapshot)].into(),
             state: BTreeMap::new(),

@@ -40,7 +40,7 @@ pub(super) fn objects(lane: &Lane, name: &str, objects: &Objects, findings: &mut
     }
     let Some(Ok(head)) = head else { return };
     if let Some(Ok(born)) = born
-        && born.incarnation != head.body.incarnation
+        && born.incarnation != head.body.born()
     {
         let what = "is of another incarnation than the head".to_owned();
         find(Kind::Damaged, &lane.born(), what);

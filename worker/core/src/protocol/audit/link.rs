@@ -23,13 +23,18 @@ pub(super) fn judge(older: &Body, newer: &Body) -> Vec<Wrong> {
     wrong
 }
 
+/// An incarnation ends by a reset alone, and a reset needs a higher nonce.
 fn lives(older: &Body, newer: &Body, wrong: &mut Vec<Wrong>) {
-    if older.incarnation != newer.incarnation {
-        let message = format!(
-            "epochs {} and {} are of different incarnations",
-            older.epoch, newer.epoch
-        );
+    let (from, to) = (older.epoch, newer.epoch);
+    let reset = newer.reset_nonce > older.reset_nonce;
+    if older.born() != newer.born() || (older.incarnation != newer.incarnation) != reset {
+        let message = format!("epochs {from} and {to} are of different incarnations");
         wrong.push((Kind::Contradiction, message));
+    }
+    if newer.reset_nonce < older.reset_nonce {
+        let (before, now) = (older.reset_nonce, newer.reset_nonce);
+        let message = format!("epoch {to} honours resetNonce {now}, and epoch {from} {before}");
+        wrong.push((Kind::WentBack, message));
     }
 }
 
