@@ -388,7 +388,8 @@ fn step_progress(name: &NodeName, facts: &StateFacts, body: &Body) -> StepProgre
     }
 }
 
-fn dead_lettered(ledger: &Ledger) -> u64 {
+/// Records that became dead letters.
+pub(crate) fn dead_lettered(ledger: &Ledger) -> u64 {
     let sources: u64 = ledger.sources.values().map(|c| c.dead_lettered).sum();
     sources + ledger.steps.values().map(|c| c.rejected).sum::<u64>()
 }

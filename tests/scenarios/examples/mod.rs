@@ -1,5 +1,6 @@
 //! The examples are what they say: accepted as they stand, changed by their overlay only where it may, and run to their end.
 
+mod audit;
 mod orders;
 
 use std::collections::BTreeMap;

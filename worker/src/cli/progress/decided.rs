@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::table;
-use crate::report;
+use crate::{job, report};
 
 /// Splits of a source that are listed, those that hold the watermark back first; a topic may have thousands.
 const MOST_SPLITS: usize = 100;
@@ -192,7 +192,10 @@ fn sinks_at(head: &Head, body: &Body) -> Vec<SinkAt> {
         name: name.clone(),
         applied_epoch: head.rolling.applied.get(&entry.identity).copied(),
         pending: pending(entry),
-        rows: body.totals.sinks.get(name).copied().unwrap_or(0),
+        rows: match name.as_str() {
+            job::DEAD_LETTERS => report::dead_lettered(&body.totals),
+            _ => body.totals.sinks.get(name).copied().unwrap_or(0),
+        },
     };
     body.sinks.iter().map(sink).collect()
 }
