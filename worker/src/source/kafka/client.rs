@@ -42,6 +42,7 @@ impl ClientContext for Errors {
 
     fn error(&self, error: KafkaError, message: &str) {
         if let Some(code) = error.rdkafka_error_code() {
+            let code = cause(code, message);
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             // "All brokers are down" follows the cause; keep the cause.
             if last.is_none() || code != RDKafkaErrorCode::AllBrokersDown {
@@ -52,6 +53,18 @@ impl ClientContext for Errors {
 }
 
 impl ConsumerContext for Errors {}
+
+/// A certificate that is refused while the handshake's answer is read comes as a broken line: only the text says what it was.
+fn cause(code: RDKafkaErrorCode, message: &str) -> RDKafkaErrorCode {
+    match code {
+        RDKafkaErrorCode::BrokerTransportFailure
+            if message.contains("certificate verify failed") =>
+        {
+            RDKafkaErrorCode::SSL
+        }
+        code => code,
+    }
+}
 
 /// First and one past the last offset of a partition.
 #[derive(Clone, Copy, Debug)]
@@ -259,5 +272,18 @@ impl Drop for Client {
         if let Some(consumer) = self.consumer.take() {
             std::thread::spawn(move || drop(consumer));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_refused_is_no_broken_line() {
+        let line = RDKafkaErrorCode::BrokerTransportFailure;
+        let refused = "sasl_ssl://b:9093: error:0A000086:SSL routines::certificate verify failed (after 6ms in state SSL_HANDSHAKE)";
+        assert_eq!(cause(line, refused), RDKafkaErrorCode::SSL);
+        assert_eq!(cause(line, "b:9092: Connection refused"), line);
     }
 }
