@@ -9,7 +9,8 @@ use arrow::array::{ArrayRef, Float64Array, Int32Array, StringArray, TimestampMic
 use arrow::record_batch::RecordBatch;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use evp_core::check::{AggregatePlanned, StepPlanned, check};
-use evp_core::position::Micros;
+use evp_core::position::{Epoch, Micros};
+use evp_core::protocol::head::StepState;
 use evp_core::step::Rows;
 use evp_core::step::aggregate::Aggregate;
 
@@ -97,8 +98,9 @@ fn bench(c: &mut Criterion) {
                     let _ = rows.map(|rows| aggregate.push(rows, Some(Micros(0))).is_ok());
                     let closing = aggregate.close(Some(Micros(0)));
                     let closing = closing.unwrap_or_else(|e| unreachable!("{e}"));
-                    black_box(aggregate.delta(&closing).is_ok());
-                    black_box(aggregate.commit(closing).is_ok())
+                    let (change, held) = (aggregate.change(&closing), StepState::default());
+                    black_box(aggregate.writes(&closing, &change, &held).count());
+                    black_box(aggregate.commit(closing, Epoch(1)).is_ok())
                 },
                 BatchSize::SmallInput,
             );

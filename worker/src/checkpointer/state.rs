@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use evp_core::position::Epoch;
 use evp_core::protocol::digest::Digest;
-use evp_core::protocol::head::{StateFile, StateKind};
+use evp_core::protocol::head::StateFile;
 use evp_core::protocol::paths::{self, Lane};
 
 use super::Checkpointer;
@@ -24,16 +24,10 @@ impl StateFiles {
     }
 
     /// Writes a file for the open epoch. Garbage, until a decided epoch names it.
-    pub async fn put(
-        &self,
-        epoch: Epoch,
-        kind: StateKind,
-        bytes: Bytes,
-    ) -> Result<StateFile, Stop> {
+    pub async fn put(&self, epoch: Epoch, bytes: Bytes) -> Result<StateFile, Stop> {
         let name = paths::unique(epoch, &self.io.ids.nonce());
         let file = StateFile {
             name,
-            kind,
             length: bytes.len() as u64,
             sha256: Digest::of(&bytes),
         };

@@ -2,13 +2,12 @@
 
 use evp_api::reason;
 use evp_core::dataflow::Closed;
-use evp_core::protocol::head::{Body, StateKind, StepState};
-use evp_core::state::wants_base;
+use evp_core::protocol::head::Body;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::Pending;
 use super::fill::{Filled, Open};
-use super::{Halt, Runtime, poison};
+use super::{Halt, Runtime, poison, state};
 use crate::report::{Letters, Reporter};
 
 /// How an epoch ended.
@@ -108,13 +107,14 @@ impl Runtime {
             self.filler.stage(&sink, batch).await?;
         }
         self.seal(&mut open.body).await?;
-        self.store_state(&mut open.body, &closed).await?;
         let body = &mut open.body;
+        let files = self.applier.checkpointer.state();
+        state::store(&self.filler.dataflow, &files, (&mut *body, &closed)).await?;
         body.watermarks = closed.watermarks.clone();
         body.ledger = closed.ledger.clone();
         let holders = std::mem::take(&mut closed.holders);
         let permit = self.applier.checkpointer.decide(open.body).await?;
-        self.filler.dataflow.commit(closed)?;
+        self.filler.dataflow.commit(closed, permit.epoch())?;
         self.filler.bound.decided();
         self.applier.pending = Some(Pending {
             permit,
@@ -134,52 +134,6 @@ impl Runtime {
                 let what = format!("sink {name} is not in the plan");
                 return Err(Halt::person(reason::EPOCH_FAILED, what));
             }
-        }
-        Ok(())
-    }
-
-    /// Writes the state deltas; where they have grown, the state before this epoch becomes a new base first.
-    async fn store_state(&mut self, body: &mut Body, closed: &Closed) -> Result<(), Halt> {
-        let steps = self.filler.dataflow.fingerprints();
-        // A step that comes back later must not go on from windows that it did not see all rows of.
-        body.state.retain(|step, _| steps.contains_key(step));
-        for (step, fingerprint) in steps {
-            let state = body.state.entry(step.clone()).or_insert_with(|| StepState {
-                fingerprint,
-                files: Vec::new(),
-            });
-            let Some(delta) = closed.state.get(&step) else {
-                continue;
-            };
-            let lengths = |kind| {
-                state
-                    .files
-                    .iter()
-                    .filter(move |f| f.kind == kind)
-                    .map(|f| f.length)
-            };
-            let base: u64 = lengths(StateKind::Base).sum();
-            let deltas: Vec<u64> = lengths(StateKind::Delta).collect();
-            if !deltas.is_empty() && wants_base(base, &deltas) {
-                let Some(whole) = self.filler.dataflow.state_base(&step) else {
-                    continue;
-                };
-                let whole = whole.map_err(|e| Halt::failed_epoch(e.strip_backtrace()))?;
-                let file = self
-                    .applier
-                    .checkpointer
-                    .state()
-                    .put(body.epoch, StateKind::Base, whole.into())
-                    .await?;
-                state.files = vec![file];
-            }
-            let file = self
-                .applier
-                .checkpointer
-                .state()
-                .put(body.epoch, StateKind::Delta, delta.clone().into())
-                .await?;
-            state.files.push(file);
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod epoch;
 mod fill;
 mod poison;
 mod start;
+mod state;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

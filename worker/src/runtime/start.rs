@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::apply::Applier;
 use super::bound::RecordBound;
 use super::fill::Filler;
-use super::{Halt, Poison, Runtime, Until};
+use super::{Halt, Poison, Runtime, Until, state};
 use crate::activity::Activity;
 use crate::checkpointer::{
     Checkpointer, Fingerprints, OpenSinks, Report, Setup, StartPoint, StartPositions, Started, Stop,
@@ -214,17 +214,7 @@ async fn restore(
     for (step, from) in body.reset.iter().flat_map(|reset| &reset.from) {
         dataflow.begin_at(step, *from);
     }
-    for step in dataflow.fingerprints().keys() {
-        for file in body.state.get(step).iter().flat_map(|state| &state.files) {
-            let bytes = checkpointer.state_file(file).await?;
-            dataflow.restore_state(step, &bytes).map_err(|e| {
-                Halt::person(
-                    reason::CHECKPOINT_DAMAGED,
-                    format!("state file {}: {e}", file.name),
-                )
-            })?;
-        }
-    }
+    state::restore(dataflow, checkpointer).await?;
     for (source, splits) in starts {
         splits
             .keys()

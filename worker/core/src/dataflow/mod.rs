@@ -17,10 +17,12 @@ use evp_api::plan::{Late, NodeName, Plan};
 use crate::check::{CheckedPlan, StepPlanned};
 use crate::dead_letter::Reject;
 use crate::ledger::Ledger;
-use crate::position::{Micros, SplitId};
+use crate::position::{Epoch, Micros, SplitId};
+use crate::protocol::head::StepState;
 use crate::record::RawBatch;
+use crate::state::{StateChange, StateWrite};
 use crate::step;
-use crate::step::aggregate::{self, Aggregate, RestoreError};
+use crate::step::aggregate::{self, Aggregate, Loaded, StateReader};
 use crate::step::query::Query;
 use crate::watermark::Snapshot;
 pub use error::DataflowError;
@@ -108,8 +110,8 @@ pub struct Closed {
     pub watermarks: WatermarkSnapshots,
     /// Per source the split that holds its watermark.
     pub holders: BTreeMap<NodeName, SplitId>,
-    /// State deltas by step; a step without change is absent.
-    pub state: BTreeMap<NodeName, Vec<u8>>,
+    /// What changes in the state of each step; a step without change is absent.
+    pub state: BTreeMap<NodeName, StateChange>,
     /// Counts of the epoch.
     pub ledger: Ledger,
     aggregates: BTreeMap<NodeName, aggregate::Closing>,
@@ -184,12 +186,23 @@ impl Dataflow {
         }
     }
 
-    /// Reads a state file of a step; base first, then deltas in order.
-    pub fn restore_state(&mut self, step: &NodeName, file: &[u8]) -> Result<(), RestoreError> {
-        match self.aggregate_mut(step) {
-            Some(aggregate) => aggregate.restore(file),
-            None => Ok(()),
+    /// Reads state files of a step, in any thread; `None`: it keeps no state.
+    pub fn state_reader(&self, step: &NodeName) -> Option<StateReader> {
+        self.aggregate(step).map(Aggregate::reader)
+    }
+
+    /// Takes in what a state file holds that `epoch` wrote; files of a bucket come in the order in which the head names them.
+    /// [`DataflowError::StateTooLarge`]: it is more than may be held.
+    pub fn restore_state(
+        &mut self,
+        step: &NodeName,
+        loaded: Loaded,
+        epoch: Epoch,
+    ) -> Result<(), DataflowError> {
+        if let Some(aggregate) = self.aggregate_mut(step) {
+            aggregate.restore(loaded, epoch);
         }
+        self.state_fits()
     }
 
     /// Fingerprints of the steps that keep state.
@@ -199,11 +212,21 @@ impl Dataflow {
             .collect()
     }
 
-    /// The whole decided state of a step, for a base file; `None`: it keeps none.
-    pub fn state_base(&self, step: &NodeName) -> Option<Result<Vec<u8>, DataFusionError>> {
-        self.aggregates()
-            .find(|(name, _)| *name == step)
-            .map(|(_, aggregate)| aggregate.base())
+    /// The files of what changes in the state of a step, beside those that `held` names; each is made when it is asked for.
+    pub fn state_writes<'a>(
+        &'a self,
+        closed: &'a Closed,
+        step: &NodeName,
+        held: &'a StepState,
+    ) -> impl Iterator<Item = Result<StateWrite, DataFusionError>> + Send + 'a {
+        let change = closed.state.get(step);
+        let closing = closed.aggregates.get(step);
+        let writes = self
+            .aggregate(step)
+            .zip(change)
+            .zip(closing)
+            .map(|((aggregate, change), closing)| aggregate.writes(closing, change, held));
+        writes.into_iter().flatten()
     }
 
     /// What the steps that keep state show.
@@ -222,6 +245,11 @@ impl Dataflow {
             Step::Aggregate { aggregate, .. } => Some((&node.name, aggregate.as_ref())),
             Step::Query(_) => None,
         })
+    }
+
+    fn aggregate(&self, name: &NodeName) -> Option<&Aggregate> {
+        let mut all = self.aggregates();
+        all.find(|(step, _)| *step == name).map(|(_, found)| found)
     }
 
     fn aggregate_mut(&mut self, name: &NodeName) -> Option<&mut Aggregate> {
@@ -297,7 +325,7 @@ impl Dataflow {
         }
     }
 
-    /// Closes the epoch: watermarks, changed windows, closed windows, state deltas, counts. A failed balance is an error.
+    /// Closes the epoch: watermarks, changed windows, closed windows, changes of state, counts. A failed balance is an error.
     pub fn close(&mut self, idle: &Idle) -> Result<Closed, DataflowError> {
         let none = BTreeSet::new();
         let closings: BTreeMap<_, _> = self
@@ -344,8 +372,9 @@ impl Dataflow {
         let closing = aggregate
             .close(watermark)
             .map_err(|e| failed_at_close(&node.name, e))?;
-        if let Some(delta) = aggregate.delta(&closing)? {
-            closed.state.insert(node.name.clone(), delta);
+        let change = aggregate.change(&closing);
+        if !change.is_empty() {
+            closed.state.insert(node.name.clone(), change);
         }
         let name = node.name.clone();
         let none_goes = vec![false; closing.changed.num_rows()];
@@ -355,8 +384,8 @@ impl Dataflow {
         Ok(())
     }
 
-    /// The epoch was decided.
-    pub fn commit(&mut self, closed: Closed) -> Result<(), DataflowError> {
+    /// The epoch was decided, as this one.
+    pub fn commit(&mut self, closed: Closed, epoch: Epoch) -> Result<(), DataflowError> {
         for (name, closing) in closed.closings {
             if let Some(input) = self.inputs.get_mut(&name) {
                 input.commit(closing);
@@ -364,7 +393,7 @@ impl Dataflow {
         }
         for (name, closing) in closed.aggregates {
             if let Some(aggregate) = self.aggregate_mut(&name) {
-                aggregate.commit(closing)?;
+                aggregate.commit(closing, epoch)?;
             }
         }
         Ok(())

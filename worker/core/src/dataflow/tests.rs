@@ -9,6 +9,8 @@ use evp_api::plan::NodeName;
 use super::*;
 use crate::check::check;
 use crate::position::{Position, SplitPosition};
+use crate::protocol::digest::Digest;
+use crate::protocol::head::StateFile;
 use crate::record::{RawRecord, Reached, Span};
 
 const MINUTE: i64 = 60_000_000;
@@ -201,7 +203,7 @@ fn rule_18_update_takes_each_changed_window_once_an_epoch_with_its_whole_value()
         .unwrap();
     let closed = dataflow.close(&Idle::new()).unwrap();
     assert_eq!(gold(&closed), [(2, 11.0, 1)]);
-    dataflow.commit(closed).unwrap();
+    dataflow.commit(closed, Epoch(1)).unwrap();
     dataflow.open(Micros(1_000 * MINUTE)).unwrap();
     dataflow
         .push(
@@ -223,7 +225,7 @@ fn rule_18_append_takes_a_window_once_when_it_closes() {
         .unwrap();
     let closed = dataflow.close(&Idle::new()).unwrap();
     assert_eq!(gold(&closed), []);
-    dataflow.commit(closed).unwrap();
+    dataflow.commit(closed, Epoch(1)).unwrap();
     dataflow.open(Micros(1_000 * MINUTE)).unwrap();
     dataflow
         .push(
@@ -233,7 +235,7 @@ fn rule_18_append_takes_a_window_once_when_it_closes() {
         .unwrap();
     let closed = dataflow.close(&Idle::new()).unwrap();
     assert_eq!(gold(&closed), [(1, 5.0, 1)]);
-    dataflow.commit(closed).unwrap();
+    dataflow.commit(closed, Epoch(1)).unwrap();
     dataflow.open(Micros(1_000 * MINUTE)).unwrap();
     assert_eq!(gold(&dataflow.close(&Idle::new()).unwrap()), []);
 }
@@ -251,7 +253,7 @@ fn rule_6_lateness_is_judged_by_the_watermark_of_the_epoch_before() {
     dataflow.push(&name("orders"), &batch).unwrap();
     let closed = dataflow.close(&Idle::new()).unwrap();
     assert_eq!(closed.ledger.steps[&name("revenue")].late, 0);
-    dataflow.commit(closed).unwrap();
+    dataflow.commit(closed, Epoch(1)).unwrap();
     dataflow.open(Micros(1_000 * MINUTE)).unwrap();
     dataflow
         .push(
@@ -318,50 +320,112 @@ fn an_abandoned_epoch_is_computed_again_with_the_same_result() {
     assert_eq!(gold(&dataflow.close(&Idle::new()).unwrap()), first);
 }
 
+/// Writes what an epoch changes, as a worker does: files by name.
+fn write(
+    dataflow: &Dataflow,
+    closed: &Closed,
+    epoch: Epoch,
+    (state, files): (&mut StepState, &mut BTreeMap<String, Vec<u8>>),
+) {
+    let revenue = name("revenue");
+    let Some(change) = closed.state.get(&revenue) else {
+        return;
+    };
+    let mut written = Vec::new();
+    for write in dataflow.state_writes(closed, &revenue, state) {
+        let StateWrite { at, bytes } = write.unwrap();
+        let file = StateFile {
+            name: format!("{epoch}-{}", files.len()),
+            length: bytes.len() as u64,
+            sha256: Digest::of(&bytes),
+        };
+        files.insert(file.name.clone(), bytes);
+        written.push((at, file));
+    }
+    change.record(state, epoch, written);
+}
+
+fn restored(state: &StepState, files: &BTreeMap<String, Vec<u8>>) -> Dataflow {
+    let (mut dataflow, revenue) = (running("Update"), name("revenue"));
+    let reader = dataflow.state_reader(&revenue).unwrap();
+    for run in state.runs() {
+        for file in &run.files {
+            let loaded = reader.read(&files[&file.name]).unwrap();
+            dataflow.restore_state(&revenue, loaded, run.epoch).unwrap();
+        }
+    }
+    dataflow
+}
+
 #[test]
-fn state_restored_from_base_and_deltas_goes_on_as_if_nothing_had_happened() {
+fn state_restored_from_its_files_goes_on_as_if_nothing_had_happened() {
     let mut first = running("Update");
-    let mut files = Vec::new();
-    for (id, at) in [("a", MINUTE), ("b", 2 * MINUTE), ("a", 6 * MINUTE)] {
+    let (mut state, mut files) = (StepState::new("f".into()), BTreeMap::new());
+    let rows = [("a", MINUTE), ("b", 2 * MINUTE), ("a", 6 * MINUTE)];
+    for ((id, at), epoch) in rows.into_iter().zip(1..) {
         first.open(Micros(1_000 * MINUTE)).unwrap();
         first
             .push(&name("orders"), &raw(0, &[order(id, "PLACED", 5.0, at)]))
             .unwrap();
-        let mut closed = first.close(&Idle::new()).unwrap();
-        files.extend(closed.state.remove(&name("revenue")));
-        first.commit(closed).unwrap();
-    }
-    let base = first.state_base(&name("revenue")).unwrap().unwrap();
-    for files in [files, vec![base]] {
-        let mut second = running("Update");
-        files
-            .iter()
-            .for_each(|file| second.restore_state(&name("revenue"), file).unwrap());
+        let closed = first.close(&Idle::new()).unwrap();
+        write(&first, &closed, Epoch(epoch), (&mut state, &mut files));
+        first.commit(closed, Epoch(epoch)).unwrap();
+        let mut second = restored(&state, &files);
+        assert_eq!(second.state_facts(), first.state_facts());
+        second.open(Micros(1_000 * MINUTE)).unwrap();
         second
             .push(
                 &name("orders"),
                 &raw(0, &[order("a", "PLACED", 1.0, MINUTE)]),
             )
             .unwrap();
-        assert_eq!(gold(&second.close(&Idle::new()).unwrap()), [(3, 11.0, 2)]);
+        let rows = epoch.min(2);
+        let (n, ids) = (
+            i64::try_from(rows).unwrap() + 1,
+            i64::try_from(rows).unwrap(),
+        );
+        let total = 5.0 * f64::from(u32::try_from(rows).unwrap()) + 1.0;
+        assert_eq!(
+            gold(&second.close(&Idle::new()).unwrap()),
+            [(n, total, ids)]
+        );
     }
 }
 
 #[test]
+fn state_beyond_its_bound_is_not_taken_in() {
+    let mut first = running("Update");
+    let (mut state, mut files) = (StepState::new("f".into()), BTreeMap::new());
+    first.open(Micros(1_000 * MINUTE)).unwrap();
+    first
+        .push(&name("orders"), &raw(0, &[order("a", "PLACED", 5.0, 0)]))
+        .unwrap();
+    let closed = first.close(&Idle::new()).unwrap();
+    write(&first, &closed, Epoch(1), (&mut state, &mut files));
+    let mut second = running("Update");
+    second.limit_state(10);
+    let reader = second.state_reader(&name("revenue")).unwrap();
+    let loaded = reader.read(files.values().next().unwrap()).unwrap();
+    let taken = second.restore_state(&name("revenue"), loaded, Epoch(1));
+    assert!(matches!(taken, Err(DataflowError::StateTooLarge { .. })));
+}
+
+#[test]
 fn state_of_another_meaning_is_refused() {
-    let first = running("Update");
-    let base = first.state_base(&name("revenue")).unwrap().unwrap();
-    let text = String::from_utf8_lossy(&base).replace("\"fingerprint\":\"", "\"fingerprint\":\"0");
-    assert!(
-        running("Update")
-            .restore_state(&name("revenue"), text.as_bytes())
-            .is_err()
-    );
-    assert!(
-        running("Update")
-            .restore_state(&name("revenue"), b"garbage")
-            .is_err()
-    );
+    let mut first = running("Update");
+    let (mut state, mut files) = (StepState::new("f".into()), BTreeMap::new());
+    first.open(Micros(1_000 * MINUTE)).unwrap();
+    first
+        .push(&name("orders"), &raw(0, &[order("a", "PLACED", 5.0, 0)]))
+        .unwrap();
+    let closed = first.close(&Idle::new()).unwrap();
+    write(&first, &closed, Epoch(1), (&mut state, &mut files));
+    let file = files.values().next().unwrap();
+    let reader = first.state_reader(&name("revenue")).unwrap();
+    assert!(reader.read(file).is_ok());
+    let text = String::from_utf8_lossy(file).replace("\"fingerprint\":\"", "\"fingerprint\":\"0");
+    assert!(reader.read(text.as_bytes()).is_err());
+    assert!(reader.read(b"garbage").is_err());
 }
 
 mod failures;

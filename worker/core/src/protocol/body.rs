@@ -68,7 +68,25 @@ fn is_zero(nonce: &u64) -> bool {
 pub struct StepState {
     /// What the state means: it is read only by a step with the same.
     pub fingerprint: String,
-    /// To be read in this order.
+    /// Runs of each bucket, oldest first: the first holds all its rows, each later one those that changed after the run
+    /// before it. A bucket whose last window closed is gone.
+    pub buckets: BTreeMap<Bucket, Vec<Run>>,
+}
+
+/// Windows whose state lies in files of their own: those that start within one span of time.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct Bucket(pub i64);
+
+/// What one epoch wrote of a bucket.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Run {
+    /// The epoch that wrote it.
+    pub epoch: Epoch,
+    /// How many times changes were merged into it.
+    pub tier: u8,
+    /// Its parts, to be read in this order.
     pub files: Vec<StateFile>,
 }
 
@@ -78,21 +96,37 @@ pub struct StepState {
 pub struct StateFile {
     /// `<epoch>-<nonce>`, below the lane's state folder.
     pub name: String,
-    /// Whole state, or a change of it.
-    pub kind: StateKind,
     /// Bytes.
     pub length: u64,
     /// Checksum of the bytes.
     pub sha256: Digest,
 }
 
-/// How a file of state is read.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub enum StateKind {
-    /// Replaces what was read before it.
-    Base,
-    /// Merges into what was read before it.
-    Delta,
+impl StepState {
+    /// State of this meaning, without rows.
+    pub fn new(fingerprint: String) -> Self {
+        Self {
+            fingerprint,
+            buckets: BTreeMap::new(),
+        }
+    }
+
+    /// All runs; those of a bucket oldest first.
+    pub fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.buckets.values().flatten()
+    }
+
+    /// All files; those of a bucket in the order in which they are to be read.
+    pub fn files(&self) -> impl Iterator<Item = &StateFile> {
+        self.runs().flat_map(|run| &run.files)
+    }
+}
+
+impl Run {
+    /// Bytes of all its files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.length).sum()
+    }
 }
 
 /// A sink as of an epoch.
@@ -183,6 +217,6 @@ impl Body {
 
     /// All state files.
     pub fn state_files(&self) -> impl Iterator<Item = &StateFile> {
-        self.state.values().flat_map(|s| &s.files)
+        self.state.values().flat_map(StepState::files)
     }
 }

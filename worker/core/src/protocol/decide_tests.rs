@@ -365,10 +365,7 @@ fn a_sink_that_waits_for_nothing_holds_what_the_head_says() {
 fn state_of_another_meaning_refuses_the_start_unless_a_nonce_consents_and_a_step_without_state_does_not()
  {
     let step = |name: &str| NodeName::new(name).unwrap();
-    let state = StepState {
-        fingerprint: "sums by region".into(),
-        files: Vec::new(),
-    };
+    let state = StepState::new("sums by region".into());
     let consents = std::cell::Cell::new(0);
     let check = |ours: &[(&str, &str)], expected: Startup| {
         let (owner, mut head, born, me) = (owner(), head(5), born(), me());

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use super::body::{
-    Body, Intent, SinkEntry, StateFile, StateKind, StepState, WatermarkSnapshots,
+    Body, Bucket, Intent, Run, SinkEntry, StateFile, StepState, WatermarkSnapshots,
 };
 use super::digest::{Digest, canonical};
 pub use super::identity::SinkIdentity;

@@ -29,10 +29,7 @@ fn body() -> Body {
         splits: [(SplitId::partition(0), Some(Micros(100)))].into(),
         newest: Some(Micros(700)),
     };
-    let state = |fingerprint: &str| StepState {
-        fingerprint: fingerprint.to_owned(),
-        files: Vec::new(),
-    };
+    let state = |fingerprint: &str| StepState::new(fingerprint.to_owned());
     Body {
         incarnation: "first".into(),
         lane: Lane::default(),

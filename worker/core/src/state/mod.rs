@@ -1,8 +1,12 @@
-//! State files: named sections of typed columns (Arrow IPC), with what they were written for in front.
+//! State files: named sections of typed columns (Arrow IPC), with what they were written for in front; and which of them an
+//! epoch writes.
 //!
 //! `DataFusion`'s state layouts are no promised format: a file names the engine, and a fingerprint names the meaning of its
 //! rows. A mismatch is an error, never a guess.
 
+pub(crate) mod tiers;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 use std::sync::Arc;
 
@@ -14,11 +18,76 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::{DataFusionError, exec_datafusion_err};
 use serde::{Deserialize, Serialize};
 
+use crate::position::Epoch;
+use crate::protocol::head::{Bucket, Run, StateFile, StepState};
+
 /// Engine and layout of state rows.
-pub const ENGINE: &str = "datafusion-55/1";
+pub const ENGINE: &str = "datafusion-55/2";
 
 /// Marks a state file, with its version.
 const MAGIC: &[u8; 8] = b"EVPSTAT1";
+
+/// What an epoch does to the buckets of a step's state.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct StateChange {
+    /// Buckets of which something is written.
+    pub changed: BTreeSet<Bucket>,
+    /// Buckets whose last window closed.
+    pub gone: BTreeSet<Bucket>,
+}
+
+/// A file to be written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StateWrite {
+    /// The run that it is a part of.
+    pub at: RunAt,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// Where a new run goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RunAt {
+    /// Bucket.
+    pub bucket: Bucket,
+    /// Runs that stay before it; it takes the place of the others.
+    pub kept: usize,
+    /// Its tier.
+    pub tier: u8,
+}
+
+impl StateChange {
+    /// Nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.gone.is_empty()
+    }
+
+    /// The change is written by `epoch`: `files` as they came from the dataflow, each as it is named.
+    pub fn record(
+        &self,
+        state: &mut StepState,
+        epoch: Epoch,
+        files: impl IntoIterator<Item = (RunAt, StateFile)>,
+    ) {
+        let mut new: BTreeMap<Bucket, (RunAt, Vec<StateFile>)> = BTreeMap::new();
+        for (at, file) in files {
+            let run = new.entry(at.bucket).or_insert_with(|| (at, Vec::new()));
+            run.1.push(file);
+        }
+        for (bucket, (at, files)) in new {
+            let runs = state.buckets.entry(bucket).or_default();
+            runs.truncate(at.kept);
+            runs.push(Run {
+                epoch,
+                tier: at.tier,
+                files,
+            });
+        }
+        state
+            .buckets
+            .retain(|bucket, _| !self.gone.contains(bucket));
+    }
+}
 
 /// One table of a state file.
 #[derive(Debug)]
@@ -141,10 +210,4 @@ pub(crate) fn decode(file: &[u8]) -> Result<Decoded, DataFusionError> {
         fingerprint: header.fingerprint,
         sections,
     })
-}
-
-/// Whether the next state file should be a base: after eight deltas, or once deltas outweigh 30 % of the base.
-pub fn wants_base(base: u64, deltas: &[u64]) -> bool {
-    let sum: u64 = deltas.iter().sum();
-    base == 0 || deltas.len() >= 8 || sum.saturating_mul(10) > base.saturating_mul(3)
 }

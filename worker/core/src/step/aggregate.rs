@@ -4,7 +4,9 @@
 //! The merged rows are the new state, the state delta and the Update output at once. Until the epoch is decided nothing of
 //! the stored state changes.
 
+mod files;
 mod groups;
+mod layout;
 mod measures;
 mod store;
 mod sum;
@@ -18,12 +20,15 @@ use datafusion_common::DataFusionError;
 
 use crate::check::AggregatePlanned;
 use crate::dead_letter::{Reject, RejectCode};
-use crate::position::Micros;
+use crate::position::{Epoch, Micros};
+use crate::protocol::head::StepState;
+use crate::state::{StateChange, StateWrite};
 use crate::step::{Compiled, Rows, evaluate};
 use crate::window;
 use groups::Groups;
+use layout::Layout;
+pub use layout::{Loaded, RestoreError};
 use measures::Measures;
-pub use store::RestoreError;
 use store::{Merged, State};
 
 /// A running aggregate.
@@ -55,6 +60,17 @@ pub struct Counted {
     pub rejects: Vec<Reject>,
 }
 
+/// Reads state files of one aggregate.
+#[derive(Clone, Debug)]
+pub struct StateReader(Arc<Layout>);
+
+impl StateReader {
+    /// What a file holds.
+    pub fn read(&self, file: &[u8]) -> Result<Loaded, RestoreError> {
+        self.0.read(file)
+    }
+}
+
 /// What closing an epoch gave. Nothing of it counts before [`Aggregate::commit`].
 #[derive(Debug)]
 pub struct Closing {
@@ -69,7 +85,7 @@ impl Aggregate {
     /// An aggregate without state.
     pub fn new(plan: AggregatePlanned) -> Result<Self, DataFusionError> {
         let measures = Measures::new(&plan)?;
-        let state = State::new(&plan, &measures)?;
+        let state = State::new(Layout::new(&plan, &measures)?);
         let open = Open {
             groups: Groups::new(&plan)?,
             partial: measures.partial()?,
@@ -218,11 +234,10 @@ impl Aggregate {
         let merged = self
             .state
             .merge(&mut self.open.partial, &self.open.groups, &self.measures)?;
-        let changed = self.emit(&merged.changed_keys(), &merged.changed_states())?;
+        let changed = self.emit(merged.changed().collect())?;
         let closes = |start: i64| watermark.is_some_and(|w| self.is_closed(start, w));
         let merged = self.state.closing(merged, closes);
-        let (keys, states) = self.state.closed_rows(&merged);
-        let closed = self.emit(&keys, &states)?;
+        let closed = self.emit(self.state.closed_rows(&merged).into_iter().collect())?;
         Ok(Closing {
             changed,
             closed,
@@ -231,11 +246,12 @@ impl Aggregate {
     }
 
     /// State rows to output rows.
-    fn emit(&self, keys: &[&[u8]], states: &[&[u8]]) -> Result<RecordBatch, DataFusionError> {
-        if keys.is_empty() {
+    fn emit(&self, rows: Vec<(&[u8], &[u8])>) -> Result<RecordBatch, DataFusionError> {
+        if rows.is_empty() {
             return Ok(RecordBatch::new_empty(self.plan.output.clone()));
         }
-        let mut columns = self.state.keys_to_columns(keys)?;
+        let layout = &self.state.layout;
+        let mut columns = layout.keys_to_columns(rows.iter().map(|row| row.0))?;
         let starts = columns.remove(0);
         let starts = starts.as_primitive::<arrow::datatypes::Int64Type>();
         let ends: Vec<i64> = starts
@@ -250,42 +266,50 @@ impl Aggregate {
             Arc::new(TimestampMicrosecondArray::from(ends).with_timezone("UTC")),
         ];
         output.extend(columns);
-        output.extend(
-            self.measures
-                .evaluate(&self.state.states_to_columns(states)?, keys.len())?,
-        );
+        let states = layout.states_to_columns(rows.iter().map(|row| row.1))?;
+        output.extend(self.measures.evaluate(&states, rows.len())?);
         Ok(RecordBatch::try_new(self.plan.output.clone(), output)?)
     }
 
-    /// The state change of a closing, for a state file; `None`: nothing changed.
-    pub fn delta(&self, closing: &Closing) -> Result<Option<Vec<u8>>, DataFusionError> {
-        self.state.encode_delta(&closing.merged)
+    /// What a closing does to the buckets of state files.
+    pub fn change(&self, closing: &Closing) -> StateChange {
+        self.state.change(&closing.merged)
+    }
+
+    /// The files of a change, beside those that `held` names; each is made when it is asked for.
+    pub fn writes<'a>(
+        &'a self,
+        closing: &'a Closing,
+        change: &'a StateChange,
+        held: &'a StepState,
+    ) -> impl Iterator<Item = Result<StateWrite, DataFusionError>> + Send + 'a {
+        self.state.writes(&closing.merged, change, held)
     }
 
     /// The epoch was decided.
-    pub fn commit(&mut self, closing: Closing) -> Result<(), DataFusionError> {
-        self.state.apply(closing.merged);
+    pub fn commit(&mut self, closing: Closing, epoch: Epoch) -> Result<(), DataFusionError> {
+        self.state.apply(closing.merged, epoch);
         self.abandon()
     }
 
-    /// The whole decided state, for a base file.
-    pub fn base(&self) -> Result<Vec<u8>, DataFusionError> {
-        self.state.encode_base()
+    /// Reads files of this state, in any thread.
+    pub fn reader(&self) -> StateReader {
+        StateReader(Arc::clone(&self.state.layout))
     }
 
-    /// Reads one state file; base first, then deltas in order.
-    pub fn restore(&mut self, file: &[u8]) -> Result<(), RestoreError> {
-        self.state.restore(file)
+    /// Takes in what a file holds that `epoch` wrote. Files of a bucket come in the order in which the head names them.
+    pub fn restore(&mut self, loaded: Loaded, epoch: Epoch) {
+        self.state.take_in(loaded, epoch);
     }
 
     /// Names what the state means: a head with another fingerprint does not fit.
     pub fn fingerprint(&self) -> &str {
-        self.state.fingerprint()
+        self.state.layout.fingerprint()
     }
 
     /// Windows that hold at least one group.
     pub fn open_windows(&self) -> usize {
-        self.state.windows()
+        self.state.windows.len()
     }
 
     /// Bytes that the stored state and the open epoch hold, about.

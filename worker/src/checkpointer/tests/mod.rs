@@ -4,7 +4,7 @@ mod world;
 
 use evp_api::reason;
 use evp_core::ledger::SourceCounts;
-use evp_core::protocol::head::{StateKind, StepState};
+use evp_core::protocol::head::{Bucket, Run, StepState};
 
 use super::*;
 use crate::sink::SinkError;
@@ -356,10 +356,7 @@ async fn a_plan_without_the_sinks_of_its_epoch_stops() {
 async fn state_is_read_as_it_was_written_or_not_at_all() {
     let mut world = World::new();
     let lane = world.start("a").await;
-    let put = lane
-        .state()
-        .put(Epoch(1), StateKind::Base, "rows".into())
-        .await;
+    let put = lane.state().put(Epoch(1), "rows".into()).await;
     let file = put.unwrap();
     assert_eq!(lane.state_file(&file).await.unwrap(), "rows");
     let path = format!("0/state/{}", file.name);
@@ -376,10 +373,7 @@ async fn state_is_read_as_it_was_written_or_not_at_all() {
 async fn state_that_a_newer_owner_collected_fences_and_is_no_damage() {
     let mut world = World::new();
     let old = world.start("a").await;
-    let put = old
-        .state()
-        .put(Epoch(1), StateKind::Base, "rows".into())
-        .await;
+    let put = old.state().put(Epoch(1), "rows".into()).await;
     let file = put.unwrap();
     world.start("b").await;
     let path = format!("0/state/{}", file.name);
@@ -392,30 +386,22 @@ async fn state_that_a_newer_owner_collected_fences_and_is_no_damage() {
 async fn garbage_goes_and_what_a_head_names_stays() {
     let mut world = World::new();
     let mut lane = world.start("a").await;
-    let base = lane
-        .state()
-        .put(Epoch(1), StateKind::Base, "base".into())
-        .await
-        .unwrap();
+    let base = lane.state().put(Epoch(1), "base".into()).await.unwrap();
     world.create("0/outbox/1-x", "rows").await;
     world.create("0/state/notes.txt", "not ours").await;
     let mut last = None;
     for epoch in 1..=60 {
         let mut body = lane.open(Micros(1));
-        let delta = lane
-            .state()
-            .put(body.epoch, StateKind::Delta, "delta".into())
-            .await
-            .unwrap();
+        let delta = lane.state().put(body.epoch, "delta".into()).await.unwrap();
         last = Some(delta.name.clone());
-        let files = vec![base.clone(), delta];
-        body.state.insert(
-            name("totals"),
-            StepState {
-                fingerprint: "f".into(),
-                files,
-            },
-        );
+        let run = Run {
+            epoch: body.epoch,
+            tier: 0,
+            files: vec![base.clone(), delta],
+        };
+        let mut state = StepState::new("f".into());
+        state.buckets.insert(Bucket(0), vec![run]);
+        body.state.insert(name("totals"), state);
         assert!(body.add_intent(&name("gold"), serde_json::json!(epoch)));
         let permit = lane.decide(body).await.unwrap();
         lane.apply(permit, &mut world.sinks()).await.unwrap();

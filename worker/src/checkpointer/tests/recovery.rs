@@ -141,10 +141,7 @@ async fn a_plan_that_the_state_does_not_fit_leaves_the_running_worker_alone() {
     let mut lane = world.start("a").await;
     lane.roll_forward(&mut world.sinks()).await.unwrap();
     let mut body = lane.open(Micros(1));
-    let state = StepState {
-        fingerprint: "sums by region".into(),
-        files: Vec::new(),
-    };
+    let state = StepState::new("sums by region".into());
     body.state.insert(name("revenue"), state);
     assert!(body.add_intent(&name("gold"), serde_json::json!(1)));
     let permit = lane.decide(body).await.unwrap();
@@ -292,10 +289,7 @@ async fn a_removed_sink_out_of_reach_is_named_while_something_waits_for_it_and_l
 async fn summing(world: &mut World) -> Checkpointer {
     let mut lane = world.start("a").await;
     let mut body = lane.open(Micros(1));
-    let state = StepState {
-        fingerprint: "sums by region".into(),
-        files: Vec::new(),
-    };
+    let state = StepState::new("sums by region".into());
     body.state.insert(name("revenue"), state);
     assert!(body.add_intent(&name("gold"), serde_json::json!(1)));
     lane.decide(body).await.unwrap();

@@ -14,7 +14,7 @@ use arrow::ipc::writer::FileWriter;
 use arrow::row::{RowConverter, SortField};
 use evp_api::reason;
 use evp_core::protocol::digest::Digest;
-use evp_core::protocol::head::{StateFile, StateKind};
+use evp_core::protocol::head::StateFile;
 use evp_core::protocol::paths::Lane;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -55,7 +55,6 @@ impl Stored {
     pub(super) fn file(&self) -> StateFile {
         StateFile {
             name: self.name.clone(),
-            kind: StateKind::Base,
             length: self.length,
             sha256: self.digest.clone(),
         }

@@ -37,7 +37,7 @@ fn push(dataflow: &mut Dataflow, split: i32, records: &[(i64, i64)]) -> Pushed {
 fn decided(dataflow: &mut Dataflow, idle: &[i32]) {
     let idle = idle.iter().copied().map(SplitId::partition).collect();
     let closed = dataflow.close(&Idle::from([(name("in"), idle)])).unwrap();
-    dataflow.commit(closed).unwrap();
+    dataflow.commit(closed, Epoch(1)).unwrap();
     dataflow.open(NOW).unwrap();
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::ledger::{Ledger, SourceCounts, StepCounts};
 use crate::position::{Micros, Position, Positions, SplitId, SplitPosition, Term};
-use crate::protocol::head::{FORMAT, Owner, Rolling, StateKind, StepState};
+use crate::protocol::head::{Bucket, FORMAT, Owner, Rolling, Run, StepState};
 use crate::protocol::reset::Reset;
 use crate::watermark::Snapshot;
 
@@ -89,11 +89,15 @@ fn next(last: &Body) -> Body {
         newest: watermark,
     };
     body.watermarks = [(node("orders"), snapshot)].into();
-    let state = body.state.entry(node("revenue")).or_insert(StepState {
-        fingerprint: "f".into(),
-        files: Vec::new(),
+    let state = body
+        .state
+        .entry(node("revenue"))
+        .or_insert(StepState::new("f".into()));
+    state.buckets.entry(Bucket(0)).or_default().push(Run {
+        epoch: body.epoch,
+        tier: 0,
+        files: vec![file(&format!("{epoch}-s"))],
     });
-    state.files.push(file(&format!("{epoch}-s")));
     let read = SourceCounts {
         read: 10,
         decoded: 9,
@@ -118,7 +122,6 @@ fn next(last: &Body) -> Body {
 fn file(name: &str) -> StateFile {
     StateFile {
         name: name.to_owned(),
-        kind: StateKind::Delta,
         length: 1,
         sha256: Digest::of(name.as_bytes()),
     }
@@ -419,7 +422,8 @@ fn an_intent_that_names_another_epoch_before_it_is_named() {
 #[test]
 fn a_state_file_that_the_epoch_before_did_not_know_is_named() {
     check_decided(Kind::Contradiction, 5, |body| {
-        body.state.get_mut(&node("revenue")).unwrap().files[0] = file("2-other");
+        let revenue = body.state.get_mut(&node("revenue")).unwrap();
+        revenue.buckets.get_mut(&Bucket(0)).unwrap()[0].files[0] = file("2-other");
     });
 }
 

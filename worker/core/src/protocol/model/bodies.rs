@@ -11,8 +11,8 @@ use super::world::Files;
 use crate::ledger::Ledger;
 use crate::position::{Epoch, Micros};
 use crate::protocol::digest::Digest;
-use crate::protocol::head::{Body, Head, Owner, Rolling, StateFile, StateKind, StepState};
-use crate::protocol::paths::Lane;
+use crate::protocol::head::{Body, Bucket, Head, Owner, Rolling, Run, StateFile, StepState};
+use crate::protocol::paths::{Lane, written_for};
 
 /// The sink whose target tells the newest epoch it holds, as a Delta table's `txn` does.
 pub(super) const GOLD: &str = "gold";
@@ -127,10 +127,15 @@ impl Heads {
             Some(Bug::StateFileLeftOut) => last.files,
             _ => files,
         };
-        let state = StepState {
-            fingerprint: "sums".into(),
-            files: named.names().map(state_file).collect(),
+        let run = |name: String| Run {
+            epoch: written_for(&name).unwrap(),
+            tier: 0,
+            files: vec![state_file(name)],
         };
+        let mut state = StepState::new("sums".into());
+        state
+            .buckets
+            .insert(Bucket(0), named.names().map(run).collect());
         body.state = BTreeMap::from([(node("sums"), state)]);
         body
     }
@@ -179,7 +184,6 @@ fn state_file(name: String) -> StateFile {
     StateFile {
         sha256: Digest::of(name.as_bytes()),
         name,
-        kind: StateKind::Delta,
         length: 1,
     }
 }
