@@ -62,7 +62,7 @@ impl Checkpointer {
         };
         let mut body = last.begin_anew(begin, self.io.clock.now());
         body.plan = self.plan.digest.clone();
-        body.set_sinks(&self.checkpoint, &self.targets);
+        body.set_sinks(&self.targets);
         let steps: Vec<_> = last
             .state
             .keys()
@@ -131,13 +131,14 @@ impl Checkpointer {
             );
         }
         let resets = body.reset_nonce > last.reset_nonce && self.rolling.undone.is_empty();
-        let same = (body.born(), &body.lane, body.epoch, &body.plan)
-            == (
-                last.born(),
-                &last.lane,
-                last.epoch.next(),
-                &self.plan.digest,
-            );
+        let life = |body: &Body| {
+            let Body {
+                checkpoint, lane, ..
+            } = body;
+            (checkpoint.clone(), body.born().to_owned(), lane.clone())
+        };
+        let same = (life(body), body.epoch, &body.plan)
+            == (life(last), last.epoch.next(), &self.plan.digest);
         if !same || (body.incarnation != last.incarnation) != resets {
             return stop(
                 reason::CHECKPOINT_DAMAGED,

@@ -117,7 +117,6 @@ pub struct Started {
 pub struct Checkpointer {
     io: Io,
     lane: Lane,
-    checkpoint: String,
     plan: PlanObject,
     targets: BTreeMap<NodeName, String>,
     reset_nonce: u64,
@@ -145,7 +144,7 @@ struct PlanObject {
 impl Checkpointer {
     /// Checkpoint id.
     pub fn checkpoint(&self) -> &str {
-        &self.checkpoint
+        &self.head.body.checkpoint
     }
 
     /// The newest decided epoch.
@@ -185,14 +184,14 @@ impl Checkpointer {
     pub fn open(&self, epoch_time: Micros) -> Body {
         let mut body = self.head.body.successor(epoch_time);
         body.plan = self.plan.digest.clone();
-        body.set_sinks(&self.checkpoint, &self.targets);
+        body.set_sinks(&self.targets);
         body
     }
 
     /// What all sink identities of this lane have in common.
     pub fn namespace(&self) -> Namespace<'_> {
         Namespace {
-            checkpoint: &self.checkpoint,
+            checkpoint: self.checkpoint(),
             incarnation: &self.head.body.incarnation,
             lane: &self.lane,
         }

@@ -35,7 +35,6 @@ struct Objects {
 struct Owned {
     head: Head,
     etag: ETag,
-    checkpoint: String,
     new: bool,
 }
 
@@ -155,14 +154,13 @@ impl Start {
         let Some(checkpoint) = self.claim(owner).await? else {
             return Ok(None);
         };
-        let Some((head, etag)) = self.create(&checkpoint, positions).await? else {
+        let Some((head, etag)) = self.create(checkpoint, positions).await? else {
             return Ok(None);
         };
-        self.bear(head.body.born()).await?;
+        self.bear(&head.body).await?;
         Ok(Some(Owned {
             head,
             etag,
-            checkpoint,
             new: true,
         }))
     }
@@ -170,7 +168,7 @@ impl Start {
     /// Takes the lane over. `None`: the head changed meanwhile.
     async fn resume(&self, objects: Objects, born: bool) -> Result<Option<Owned>, Stop> {
         let Objects {
-            owner: Some(Ok(owner)),
+            owner: Some(Ok(_)),
             head: Some(Ok(head)),
             head_tag: Some(tag),
             ..
@@ -185,12 +183,11 @@ impl Start {
             return Ok(None);
         };
         if !born {
-            self.bear(head.body.born()).await?;
+            self.bear(&head.body).await?;
         }
         Ok(Some(Owned {
             head,
             etag,
-            checkpoint: owner.checkpoint,
             new: false,
         }))
     }
@@ -228,7 +225,7 @@ impl Start {
     /// Decides epoch 0. `None`: somebody else was faster.
     async fn create(
         &mut self,
-        checkpoint: &str,
+        checkpoint: String,
         positions: &mut dyn StartPositions,
     ) -> Result<Option<(Head, ETag)>, Stop> {
         let now = self.io.clock.now();
@@ -248,12 +245,13 @@ impl Start {
             .await
     }
 
-    fn first_body(&self, checkpoint: &str, now: Micros, start: StartPoint) -> Body {
+    fn first_body(&self, checkpoint: String, now: Micros, start: StartPoint) -> Body {
         let StartPoint {
             positions,
             watermarks,
         } = start;
         let mut body = Body {
+            checkpoint,
             incarnation: self.io.ids.random128(),
             lane: self.setup.lane.clone(),
             epoch: Epoch(0),
@@ -271,7 +269,7 @@ impl Start {
             ledger: Ledger::default(),
             totals: Ledger::default(),
         };
-        body.set_sinks(checkpoint, &self.setup.targets);
+        body.set_sinks(&self.setup.targets);
         body
     }
 
@@ -313,11 +311,12 @@ impl Start {
     }
 
     /// Says that epoch 0 is decided; must be there before epoch 1 is.
-    async fn bear(&self, incarnation: &str) -> Result<(), Stop> {
+    async fn bear(&self, body: &Body) -> Result<(), Stop> {
         let name = self.setup.lane.born();
         let born = Born {
             format: FORMAT,
-            incarnation: incarnation.to_owned(),
+            checkpoint: body.checkpoint.clone(),
+            incarnation: body.born().to_owned(),
         };
         let bytes = bytes_of(&self.io, &name, &born)?;
         self.io.crash.hit(Step::BornCreate, Moment::Before);
@@ -332,18 +331,13 @@ impl Start {
             Written::Ours(_) => Ok(()),
             Written::Theirs(_) => Err(Stop::damaged(
                 &self.io.url,
-                "born.json and head.json are of different incarnations",
+                "born.json and head.json are of different lives",
             )),
         }
     }
 
     fn finish(self, owned: Owned) -> Started {
-        let Owned {
-            head,
-            etag,
-            checkpoint,
-            new,
-        } = owned;
+        let Owned { head, etag, new } = owned;
         let Self { io, setup, plan } = self;
         let Setup {
             lane,
@@ -359,7 +353,6 @@ impl Start {
         let checkpointer = Checkpointer {
             io,
             lane,
-            checkpoint,
             plan,
             targets,
             reset_nonce,

@@ -18,6 +18,8 @@ pub use crate::dataflow::WatermarkSnapshots;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Body {
+    /// Checkpoint id, from `owner.json`: ties the lane to its owner.
+    pub checkpoint: String,
     /// 128 random bits in hex, minted at a new start or a reset.
     pub incarnation: String,
     /// Lane.
@@ -169,9 +171,9 @@ impl Body {
 
     /// Makes `sinks` those of the plan: a target (any text that changes when it does) that is new or re-pointed gets an
     /// identity of its own as of this epoch; others keep theirs.
-    pub fn set_sinks(&mut self, checkpoint: &str, targets: &BTreeMap<NodeName, String>) {
+    pub fn set_sinks(&mut self, targets: &BTreeMap<NodeName, String>) {
         let space = Namespace {
-            checkpoint,
+            checkpoint: &self.checkpoint,
             incarnation: &self.incarnation,
             lane: &self.lane,
         };

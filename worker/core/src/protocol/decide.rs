@@ -141,6 +141,9 @@ pub fn startup(facts: Facts<'_>) -> Startup {
         (Some(head), None) if head.body.epoch > Epoch(0) => {
             damaged("born.json is gone and head.json is there")
         }
+        (Some(head), _) if head.body.checkpoint != owner.checkpoint => {
+            damaged("owner.json and head.json are of different checkpoints")
+        }
         (Some(head), born) => resume(head, born, (me, seen), (reset_nonce, fingerprints)),
     }
 }
@@ -158,8 +161,9 @@ fn resume(
             seen,
         });
     }
-    if born.is_some_and(|b| b.incarnation != head.body.born()) {
-        return damaged("born.json and head.json are of different incarnations");
+    let life = (head.body.checkpoint.as_str(), head.body.born());
+    if born.is_some_and(|b| (b.checkpoint.as_str(), b.incarnation.as_str()) != life) {
+        return damaged("born.json and head.json are of different lives");
     }
     let owner = &head.owner;
     if owner.pod != me.pod && owner.superseded.contains(&me.pod) {

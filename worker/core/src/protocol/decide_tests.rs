@@ -9,6 +9,7 @@ use crate::protocol::paths::Lane;
 
 fn head(epoch: u64) -> Head {
     let body = Body {
+        checkpoint: "c".into(),
         incarnation: "i".into(),
         lane: Lane::default(),
         epoch: Epoch(epoch),
@@ -51,6 +52,7 @@ fn owner() -> OwnerFile {
 fn born() -> Born {
     Born {
         format: FORMAT,
+        checkpoint: "c".into(),
         incarnation: "i".into(),
     }
 }
@@ -189,6 +191,32 @@ fn the_same_resource_or_the_same_name_in_the_same_namespace_goes_on() {
         },
         Startup::Refuse(refusal),
     );
+}
+
+#[test]
+fn objects_of_different_lives_of_one_pipeline_are_damage() {
+    let check = |owner_of: &str, head_of: &str, born_of: &str| {
+        let (mut owner, mut head, mut born, me) = (owner(), head(5), born(), me());
+        owner.checkpoint = owner_of.into();
+        head.body.checkpoint = head_of.into();
+        born.checkpoint = born_of.into();
+        let facts = Facts {
+            owner: Some(Ok(&owner)),
+            head: Some(Ok(&head)),
+            born: Some(Ok(&born)),
+            me: &me,
+            seen: None,
+            reset_nonce: 0,
+            fingerprints: &Fingerprints::new(),
+        };
+        startup(facts)
+    };
+    assert_eq!(check("d", "d", "d"), Startup::Resume { born: true });
+    for (owner, head, born) in [("c", "d", "d"), ("d", "c", "d"), ("d", "d", "c")] {
+        let found = check(owner, head, born);
+        let damaged = matches!(found, Startup::Refuse(Refusal::Damaged(_)));
+        assert!(damaged, "{owner} {head} {born}: {found:?}");
+    }
 }
 
 #[test]

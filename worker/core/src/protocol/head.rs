@@ -106,6 +106,8 @@ pub struct OwnerFile {
 pub struct Born {
     /// [`FORMAT`].
     pub format: u32,
+    /// Checkpoint id, from `owner.json`.
+    pub checkpoint: String,
     /// Incarnation of epoch 0.
     pub incarnation: String,
 }

@@ -8,6 +8,7 @@ use crate::protocol::paths::Lane;
 fn body() -> Body {
     let gold = evp_api::plan::NodeName::new("gold").unwrap();
     let mut body = Body {
+        checkpoint: "c".into(),
         incarnation: "i".into(),
         lane: Lane::default(),
         epoch: Epoch(3),
@@ -25,7 +26,7 @@ fn body() -> Body {
         ledger: Ledger::default(),
         totals: Ledger::default(),
     };
-    body.set_sinks("c", &[(gold.clone(), "t".to_owned())].into());
+    body.set_sinks(&[(gold.clone(), "t".to_owned())].into());
     assert!(body.add_intent(&gold, json!({"z": 1, "a": [1, "2.5"]})));
     body
 }
@@ -91,6 +92,7 @@ fn no_flipped_bit_and_no_cut_of_an_object_goes_unnoticed() {
     };
     let born = Born {
         format: FORMAT,
+        checkpoint: "c0ffee".into(),
         incarnation: "i".into(),
     };
     check_damage::<OwnerFile>(&sealed(&owner).unwrap());
@@ -104,7 +106,6 @@ fn a_re_pointed_sink_starts_anew_and_others_go_on() {
     let mut next = first.successor(Micros(5));
     let name = |n| evp_api::plan::NodeName::new(n).unwrap();
     next.set_sinks(
-        "c",
         &[
             (name("gold"), "t".to_owned()),
             (name("new"), "u".to_owned()),
@@ -119,7 +120,7 @@ fn a_re_pointed_sink_starts_anew_and_others_go_on() {
         ),
         (Epoch(4), None)
     );
-    next.set_sinks("c", &[(name("gold"), "elsewhere".to_owned())].into());
+    next.set_sinks(&[(name("gold"), "elsewhere".to_owned())].into());
     assert_ne!(
         next.sinks[&name("gold")].identity,
         first.sinks[&name("gold")].identity

@@ -31,6 +31,7 @@ fn body() -> Body {
     };
     let state = |fingerprint: &str| StepState::new(fingerprint.to_owned());
     Body {
+        checkpoint: "c".into(),
         incarnation: "first".into(),
         lane: Lane::default(),
         epoch: Epoch(4),

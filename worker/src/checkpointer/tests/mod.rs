@@ -273,6 +273,23 @@ async fn another_pipeline_is_told_whose_path_it_is() {
 }
 
 #[tokio::test]
+async fn the_owner_object_of_another_life_of_the_same_pipeline_is_damage() {
+    let (mut world, mut other) = (World::new(), World::new());
+    world.start("a").await;
+    other.ids = crate::ids::Ids::seeded(8);
+    other.start("a").await;
+    for object in ["owner.json", "0/born.json"] {
+        let ours = world.object(object).await.unwrap();
+        let theirs = other.object(object).await.unwrap();
+        world.store.put(object, theirs).await.unwrap();
+        let started = world.try_start("b").await;
+        assert_eq!(reason_of(started), (reason::CHECKPOINT_DAMAGED, false));
+        world.store.put(object, ours).await.unwrap();
+    }
+    world.start("b").await;
+}
+
+#[tokio::test]
 async fn an_unbalanced_epoch_is_not_decided() {
     let mut world = World::new();
     let mut lane = world.start("a").await;

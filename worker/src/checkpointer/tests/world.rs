@@ -142,7 +142,7 @@ pub(super) struct World {
     pub seen: Option<Epoch>,
     pub fingerprints: Fingerprints,
     pub reset_nonce: u64,
-    ids: Ids,
+    pub ids: Ids,
     clock: SharedClock,
 }
 

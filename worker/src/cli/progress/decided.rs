@@ -237,6 +237,7 @@ mod tests {
             newest: None,
         };
         let mut body = Body {
+            checkpoint: "c".into(),
             incarnation: "i".into(),
             lane: Lane::default(),
             epoch: Epoch(3),
@@ -254,7 +255,7 @@ mod tests {
             ledger: Ledger::default(),
             totals: Ledger::default(),
         };
-        body.set_sinks("c", &[(node("gold"), "t".to_owned())].into());
+        body.set_sinks(&[(node("gold"), "t".to_owned())].into());
         assert!(body.add_intent(&node("gold"), serde_json::json!(1)));
         let rolling = Rolling::default().with(&body);
         Head::seal("n".into(), Owner::first("pod"), body, rolling).unwrap()

@@ -39,10 +39,17 @@ pub(super) fn objects(lane: &Lane, name: &str, objects: &Objects, findings: &mut
         find(Kind::Damaged, paths::OWNER, what);
     }
     let Some(Ok(head)) = head else { return };
-    if let Some(Ok(born)) = born
-        && born.incarnation != head.body.born()
+    if let Some(Ok(owner)) = owner
+        && owner.checkpoint != head.body.checkpoint
     {
-        let what = "is of another incarnation than the head".to_owned();
+        let what = "is of another checkpoint than the head".to_owned();
+        find(Kind::Damaged, paths::OWNER, what);
+    }
+    if let Some(Ok(born)) = born
+        && (born.checkpoint.as_str(), born.incarnation.as_str())
+            != (head.body.checkpoint.as_str(), head.body.born())
+    {
+        let what = "is of another life than the head".to_owned();
         find(Kind::Damaged, &lane.born(), what);
     }
     for what in beside(head) {

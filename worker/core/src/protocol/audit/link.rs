@@ -27,8 +27,9 @@ pub(super) fn judge(older: &Body, newer: &Body) -> Vec<Wrong> {
 fn lives(older: &Body, newer: &Body, wrong: &mut Vec<Wrong>) {
     let (from, to) = (older.epoch, newer.epoch);
     let reset = newer.reset_nonce > older.reset_nonce;
-    if older.born() != newer.born() || (older.incarnation != newer.incarnation) != reset {
-        let message = format!("epochs {from} and {to} are of different incarnations");
+    let life = |body: &Body| (body.checkpoint.clone(), body.born().to_owned());
+    if life(older) != life(newer) || (older.incarnation != newer.incarnation) != reset {
+        let message = format!("epochs {from} and {to} are of different lives of the lane");
         wrong.push((Kind::Contradiction, message));
     }
     if newer.reset_nonce < older.reset_nonce {

@@ -126,7 +126,6 @@ pub struct Audit {
     lane: Lane,
     /// Epochs whose bodies are judged.
     range: RangeInclusive<Epoch>,
-    owner: Option<OwnerFile>,
     head: Option<Head>,
     /// The newest epoch known: the pipeline may go on meanwhile.
     newest: Epoch,
@@ -141,12 +140,10 @@ impl Audit {
     pub fn begin(lane: Lane, name: &str, range: RangeInclusive<Epoch>, objects: Objects) -> Self {
         let mut findings = Vec::new();
         head::objects(&lane, name, &objects, &mut findings);
-        let Objects { owner, head, .. } = objects;
-        let head = head.and_then(Result::ok);
+        let head = objects.head.and_then(Result::ok);
         let mut audit = Self {
             lane,
             range,
-            owner: owner.and_then(Result::ok),
             newest: head.as_ref().map_or(Epoch(0), |head| head.body.epoch),
             next: None,
             head: None,
@@ -373,13 +370,13 @@ impl Audit {
         !stands && named.written_for.0 + KEPT < self.newest.0
     }
 
-    /// Holds the identities of the head's sinks against the checkpoint id, by the targets that its plan gives them.
+    /// Holds the identities of the head's sinks against the targets that its plan gives them.
     pub fn targets(&mut self, targets: &BTreeMap<NodeName, String>) {
-        let (Some(head), Some(owner)) = (&self.head, &self.owner) else {
+        let Some(head) = &self.head else {
             return;
         };
         let space = Namespace {
-            checkpoint: &owner.checkpoint,
+            checkpoint: &head.body.checkpoint,
             incarnation: &head.body.incarnation,
             lane: &self.lane,
         };
@@ -388,15 +385,14 @@ impl Audit {
             target.is_none_or(|target| entry.identity != space.sink(name, target, entry.added_at))
         });
         if let Some((name, _)) = foreign {
-            let message = format!(
-                "the checkpoint id in owner.json is not the one that sink {name} was given its identity by"
-            );
+            let message =
+                format!("sink {name} does not have the identity that its target gives it");
             let finding = Finding {
                 kind: Kind::Contradiction,
-                object: paths::OWNER.to_owned(),
+                object: self.lane.head(),
                 epoch: None,
                 message,
-                help: HELP_NEEDED,
+                help: HELP_DEFECT,
             };
             self.find(finding);
         }

@@ -29,7 +29,6 @@ pub(super) enum Make {
     /// The next epoch.
     Decided {
         by: u8,
-        checkpoint: u8,
         from: HeadId,
         rolling: RollingId,
     },
@@ -67,14 +66,9 @@ impl Heads {
                 } = self.get(from).head.clone();
                 Head::seal(write, self.taken_by(&owner, pod), body, rolling)
             }
-            Make::Decided {
-                by,
-                checkpoint,
-                from,
-                rolling,
-            } => {
+            Make::Decided { by, from, rolling } => {
                 let last = self.get(from);
-                let body = self.next_body(&last, by, checkpoint, plan);
+                let body = self.next_body(&last, by, plan);
                 let rolling = self.waiting(rolling).rolling.with(&body);
                 // As `Checkpointer::decide` does.
                 let owner = Owner {
@@ -112,11 +106,11 @@ impl Heads {
     }
 
     /// As `Checkpointer::open` and the runtime's `commit` fill it in.
-    fn next_body(&self, last: &Card, by: u8, checkpoint: u8, plan: u8) -> Body {
+    fn next_body(&self, last: &Card, by: u8, plan: u8) -> Body {
         let mut body = last.head.body.successor(Micros(0));
         body.parent = Some(last.head.digest.clone());
         body.plan = plan_digest(plan);
-        body.set_sinks(&checkpoint_id(checkpoint), &targets(plan));
+        body.set_sinks(&targets(plan));
         for sink in [GOLD, LETTERS] {
             if has_rows(sink, last.epoch + 1) {
                 assert!(body.add_intent(&node(sink), json!(by)));
@@ -191,6 +185,7 @@ fn state_file(name: String) -> StateFile {
 /// As `Start::first_body` makes it.
 fn first_body(by: u8, checkpoint: u8, plan: u8) -> Body {
     let mut body = Body {
+        checkpoint: checkpoint_id(checkpoint),
         incarnation: incarnation(by),
         lane: Lane::default(),
         epoch: Epoch(0),
@@ -208,6 +203,6 @@ fn first_body(by: u8, checkpoint: u8, plan: u8) -> Body {
         ledger: Ledger::default(),
         totals: Ledger::default(),
     };
-    body.set_sinks(&checkpoint_id(checkpoint), &targets(plan));
+    body.set_sinks(&targets(plan));
     body
 }

@@ -1,12 +1,11 @@
 //! What an outsider may do to a checkpoint or a target, and by which name the protocol must call it.
 
 use super::alone::Ended;
-use super::bodies::incarnation;
 use super::bounds::Bounds;
 use super::check;
 use super::search::Model;
 use super::targets::Table;
-use super::world::{Stop, Stored, Violation, World};
+use super::world::{Life, Stop, Stored, Violation, World};
 
 /// An outsider's deed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -95,11 +94,11 @@ impl Model {
             return world.born.is_some();
         };
         match world.damage {
-            Some(Damage::HeadDeleted) => world
-                .born
-                .is_some_and(|by| incarnation(by) != head.head.body.incarnation),
+            Some(Damage::HeadDeleted) => {
+                world.born.is_some_and(|life| life != Life::of(&head.head))
+            }
             Some(Damage::BornDeleted) => head.epoch > 0 && world.born.is_none(),
-            Some(Damage::OwnerDeleted) => world.owner.is_none(),
+            Some(Damage::OwnerDeleted) => world.owner != Some(Life::of(&head.head).checkpoint),
             Some(Damage::HeadRolledBack) => {
                 let beyond = |id: &u16| {
                     let sink = self.heads.intent(*id).sink;

@@ -88,7 +88,6 @@ impl Turn<'_> {
     fn decided(&self) -> HeadId {
         let make = Make::Decided {
             by: self.me.id,
-            checkpoint: self.me.lane.checkpoint,
             from: self.me.lane.head,
             rolling: self.me.lane.rolling,
         };
@@ -126,7 +125,7 @@ impl Turn<'_> {
     pub(super) fn swap(&mut self, on: Option<Stored>, to: HeadId, why: Why) -> Step {
         let heads = &self.model.heads;
         let mut won = false;
-        if self.has(Bug::SwapWithoutETag) && !matches!(why, Why::Create { .. }) {
+        if self.has(Bug::SwapWithoutETag) && why != Why::Create {
             self.world.put_head(heads, to)?;
             won = true;
         } else if self.takes_effect() {
@@ -157,7 +156,7 @@ impl Turn<'_> {
         if on.is_none() && found.is_none() {
             return Flow::Go(again);
         }
-        let starting = matches!(why, Why::Create { .. } | Why::TakeOver { .. });
+        let starting = matches!(why, Why::Create | Why::TakeOver { .. });
         match self.read_back(on, to) {
             ReadBack::Won => Flow::Go(self.won(to, why)),
             ReadBack::TryAgain => Flow::Go(again),
@@ -203,12 +202,12 @@ impl Turn<'_> {
     fn won(&mut self, to: HeadId, why: Why) -> At {
         let lane = &mut self.me.lane;
         match why {
-            Why::Create { checkpoint } => {
-                self.owned(to, checkpoint);
+            Why::Create => {
+                self.owned(to);
                 At::Bear(Try::Write)
             }
-            Why::TakeOver { checkpoint, born } => {
-                self.owned(to, checkpoint);
+            Why::TakeOver { born } => {
+                self.owned(to);
                 match born || self.has(Bug::BornLeftOut) {
                     true => At::Restore,
                     false => At::Bear(Try::Write),

@@ -3,7 +3,7 @@
 use super::bugs::Bug;
 use super::heads::{HeadId, IntentId, RollingId};
 use super::search::Model;
-use super::world::{Files, Late, Stop, Stored, Violation, World};
+use super::world::{Files, Late, Life, Stop, Stored, Violation, World};
 
 /// One process.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -31,7 +31,7 @@ impl Process {
             | At::Claim(_)
             | At::FirstPlan { .. }
             | At::Swap {
-                why: Why::Create { .. } | Why::TakeOver { .. },
+                why: Why::Create | Why::TakeOver { .. },
                 ..
             } => None,
             _ => Some(self.lane.head),
@@ -42,7 +42,6 @@ impl Process {
 /// What the checkpointer knows once the lane is ours.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub(super) struct Lane {
-    pub checkpoint: u8,
     pub head: HeadId,
     /// The head was put back by an outsider: part of its ETag.
     pub restored: bool,
@@ -95,7 +94,7 @@ pub(super) enum At {
 pub(super) struct Objects {
     pub owner: Option<u8>,
     pub head: Option<Stored>,
-    pub born: Option<u8>,
+    pub born: Option<Life>,
 }
 
 /// A conditional write as `Io::put_once` does it.
@@ -110,8 +109,8 @@ pub(super) enum Try {
 /// What a swap of the head is for.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Why {
-    Create { checkpoint: u8 },
-    TakeOver { checkpoint: u8, born: bool },
+    Create,
+    TakeOver { born: bool },
     Decide,
     Record,
 }

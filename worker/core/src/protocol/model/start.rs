@@ -3,7 +3,7 @@
 use super::bodies::{Make, checkpoint_id, incarnation, plan_digest, pod_name};
 use super::bugs::Bug;
 use super::process::{At, Flow, Lane, Objects, START, Step, Try, Turn, Why};
-use super::world::{Stop, Stored, Violation};
+use super::world::{Life, Stop, Stored, Violation};
 use crate::position::Epoch;
 use crate::protocol::decide::{self, Attempt, Facts, Fingerprints, Identity, ReadBack, Refusal};
 use crate::protocol::head::{Born, FORMAT, OwnerFile};
@@ -92,7 +92,7 @@ impl Turn<'_> {
 
     /// `Start::resume` and `Start::take_over`.
     fn resume(&mut self, found: Objects, born: bool) -> Flow {
-        let (Some(stored), Some(checkpoint)) = (found.head, found.owner) else {
+        let (Some(stored), Some(_)) = (found.head, found.owner) else {
             return Flow::Stop(Stop::Damaged);
         };
         let make = Make::Taken {
@@ -104,7 +104,7 @@ impl Turn<'_> {
         Flow::Go(At::Swap {
             on: Some(stored),
             to: self.model.heads.make(make, plan),
-            why: Why::TakeOver { checkpoint, born },
+            why: Why::TakeOver { born },
             attempt: Try::Write,
         })
     }
@@ -136,7 +136,10 @@ impl Turn<'_> {
     pub(super) fn first_plan(&mut self, checkpoint: u8) -> Flow {
         self.world.plans[usize::from(self.me.plan)] = true;
         if self.has(Bug::BornBeforeHead) {
-            self.world.born.get_or_insert(self.me.id);
+            self.world.born.get_or_insert(Life {
+                checkpoint,
+                incarnation: self.me.id,
+            });
         }
         let make = Make::First {
             by: self.me.id,
@@ -146,15 +149,14 @@ impl Turn<'_> {
         Flow::Go(At::Swap {
             on: None,
             to: self.model.heads.make(make, self.me.plan),
-            why: Why::Create { checkpoint },
+            why: Why::Create,
             attempt: Try::Write,
         })
     }
 
     /// The lane is ours: what the checkpointer begins with (`Start::finish`).
-    pub(super) fn owned(&mut self, to: u16, checkpoint: u8) {
+    pub(super) fn owned(&mut self, to: u16) {
         self.me.lane = Lane {
-            checkpoint,
             head: to,
             restored: false,
             rolling: self.model.heads.get(to).rolling,
@@ -168,16 +170,16 @@ impl Turn<'_> {
     /// `Start::bear`, by `Io::put_once`.
     pub(super) fn bear(&mut self, attempt: Try) -> Flow {
         let head = self.model.heads.get(self.me.lane.head);
-        let ours = |by: u8| incarnation(by) == head.head.body.incarnation;
+        let ours = Life::of(&head.head);
         if attempt == Try::Look {
             return match self.world.born {
-                Some(by) if ours(by) => Flow::Go(At::Restore),
+                Some(life) if life == ours => Flow::Go(At::Restore),
                 Some(_) => Flow::Stop(Stop::Damaged),
                 None => Flow::Go(At::Bear(Try::Write)),
             };
         }
         if self.world.born.is_none() && self.takes_effect() {
-            self.world.born = (0..self.world.starts).find(|by| ours(*by));
+            self.world.born = Some(ours);
             if self.choice == super::process::Choice::Go {
                 return Flow::Go(At::Restore);
             }
@@ -233,9 +235,10 @@ impl Turn<'_> {
     }
 }
 
-fn born(by: u8) -> Born {
+fn born(life: Life) -> Born {
     Born {
         format: FORMAT,
-        incarnation: incarnation(by),
+        checkpoint: checkpoint_id(life.checkpoint),
+        incarnation: incarnation(life.incarnation),
     }
 }

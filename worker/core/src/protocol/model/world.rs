@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use super::bodies::pod_name;
+use super::bodies::{checkpoint_id, incarnation, pod_name};
 use super::bounds::KEPT;
 use super::damage::Damage;
 use super::heads::{Card, HeadId, Heads, IntentId};
 use super::targets::{Folder, Table};
 use crate::position::Epoch;
+use crate::protocol::head::Head;
 use crate::protocol::paths;
 
 /// Everything but the processes.
@@ -17,8 +18,8 @@ pub(super) struct World {
     pub owner: Option<u8>,
     /// `head.json`.
     pub head: Option<Stored>,
-    /// `born.json`: who minted the incarnation in it.
-    pub born: Option<u8>,
+    /// `born.json`.
+    pub born: Option<Life>,
     /// `plans/`, by number.
     pub plans: [bool; 2],
     /// `state/`.
@@ -43,6 +44,25 @@ pub(super) struct World {
     pub superseded: Vec<u8>,
     /// What an outsider has done.
     pub damage: Option<Damage>,
+}
+
+/// Who minted the ids that tell one life of a lane from another.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Life {
+    pub checkpoint: u8,
+    pub incarnation: u8,
+}
+
+impl Life {
+    /// Those of a head.
+    pub(super) fn of(head: &Head) -> Self {
+        let minted =
+            |id: fn(u8) -> String, is: &str| (0..=u8::MAX).find(|by| id(*by) == is).unwrap();
+        Self {
+            checkpoint: minted(checkpoint_id, &head.body.checkpoint),
+            incarnation: minted(incarnation, head.body.born()),
+        }
+    }
 }
 
 /// An object under an ETag: no two heads are the same, so the head is the ETag, unless an outsider put it back.
