@@ -34,6 +34,9 @@ const LABELS: &[&str] = &[
     "spec.sinks[].from",
 ];
 
+/// The UID of a resource, or what stands for it locally.
+const UID: &str = "^\\S+$";
+
 /// Fields that hold an instant.
 const INSTANTS: &[&str] = &[
     "status.watermark",
@@ -180,6 +183,7 @@ pub fn event_pipeline() -> Result<CustomResourceDefinition, serde_json::Error> {
     for (paths, key, value) in [
         (DURATIONS, "pattern", DURATION),
         (LABELS, "pattern", LABEL),
+        (&["spec.checkpoint.adoptFrom"], "pattern", UID),
         (INSTANTS, "format", "date-time"),
     ] {
         for path in paths {

@@ -84,7 +84,7 @@ reasons! {
     STORE_DENIED = "StoreDenied";
     /// The object store has no true conditional writes; nothing exact can be built on it.
     STORE_UNFIT = "StoreUnfit";
-    /// Another pipeline owns the checkpoint path.
+    /// Another resource owns the checkpoint path: give this one a path of its own, or consent with `checkpoint.adoptFrom`.
     CHECKPOINT_OWNED = "CheckpointOwned";
     /// The checkpoint's objects contradict each other.
     CHECKPOINT_DAMAGED = "CheckpointDamaged";

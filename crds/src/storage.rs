@@ -24,6 +24,11 @@ pub struct Checkpoint {
     #[serde(default = "default_max_bytes_per_epoch")]
     #[schemars(length(max = 32))]
     pub max_bytes_per_epoch: String,
+    /// Consents to going on from a checkpoint that another resource owns, by that resource's UID; its owner must be stopped for
+    /// good. Where the path is free, or this resource's already, it has no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub adopt_from: Option<String>,
 }
 
 fn default_interval() -> String {

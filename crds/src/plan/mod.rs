@@ -123,6 +123,8 @@ pub struct CheckpointPlan {
     pub max_records: Option<u64>,
     /// Raw bytes that close an epoch at once.
     pub max_bytes: u64,
+    /// UID of the owner from whom the path may be taken over; `None`: from nobody.
+    pub adopt_from: Option<String>,
 }
 
 /// See [`crate::storage::S3`].

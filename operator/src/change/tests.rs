@@ -56,6 +56,9 @@ fn rolling_fields_replace_pods_and_keep_state() {
     check("spec.checkpoint.interval", Rolling, |s| {
         s["checkpoint"]["interval"] = json!("5s");
     });
+    check("spec.checkpoint.adoptFrom", Rolling, |s| {
+        s["checkpoint"]["adoptFrom"] = json!("a-uid");
+    });
     check("spec.checkpoint.maxRecordsPerEpoch", Rolling, |s| {
         s["checkpoint"]["maxRecordsPerEpoch"] = json!(5);
     });

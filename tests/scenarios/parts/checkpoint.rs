@@ -98,6 +98,7 @@ impl Place {
             lane: Lane::default(),
             plan: json!({}),
             targets: BTreeMap::new(),
+            adopt_from: None,
             reset_nonce: 0,
             fingerprints: BTreeMap::new(),
             seen: None,

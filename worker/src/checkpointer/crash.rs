@@ -24,7 +24,7 @@ macro_rules! steps {
 }
 
 steps! {
-    /// The path is claimed: `owner.json`.
+    /// The path is claimed, or taken over from another owner: `owner.json`.
     OwnerCreate = "owner.create",
     /// A lane is taken over: term and pod in the head.
     OwnSwap = "own.swap",

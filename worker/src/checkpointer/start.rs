@@ -26,6 +26,7 @@ const MOST_RACES: u32 = 20;
 /// What is at the path.
 struct Objects {
     owner: Found<OwnerFile>,
+    owner_tag: Option<ETag>,
     head: Found<Head>,
     head_tag: Option<ETag>,
     born: Found<Born>,
@@ -66,6 +67,7 @@ impl Checkpointer {
                 }
                 decide::Startup::NewStart { .. } => start.begin(objects.owner, positions).await?,
                 decide::Startup::Resume { born } => start.resume(objects, born).await?,
+                decide::Startup::Adopt => start.adopt(objects).await?,
             };
             if let Some(owned) = owned {
                 return Ok(start.finish(owned));
@@ -116,14 +118,11 @@ impl Start {
             .await?
             .map(|(bytes, _)| parse(&bytes));
         let found = self.io.get(&lane.head()).await?;
-        let owner = self
-            .io
-            .get(paths::OWNER)
-            .await?
-            .map(|(bytes, _)| parse(&bytes));
+        let owner = self.io.get(paths::OWNER).await?;
         let head = parse_head(found.as_ref());
         Ok(Objects {
-            owner,
+            owner: owner.as_ref().map(|(bytes, _)| parse(bytes)),
+            owner_tag: owner.map(|(_, tag)| tag),
             head,
             head_tag: found.map(|(_, tag)| tag),
             born,
@@ -140,6 +139,7 @@ impl Start {
             born: by_ref(objects.born.as_ref()),
             me: &self.setup.identity,
             seen: self.setup.seen,
+            adopt_from: self.setup.adopt_from.as_deref(),
             reset_nonce: self.setup.reset_nonce,
             fingerprints: &self.setup.fingerprints,
         })
@@ -197,6 +197,28 @@ impl Start {
         if let Some(Ok(owner)) = there {
             return Ok(Some(owner.checkpoint));
         }
+        let checkpoint = self.io.ids.random128();
+        let ours = self.own(&checkpoint, &Condition::Absent).await?;
+        Ok(ours.then_some(checkpoint))
+    }
+
+    /// Makes the path ours that was another's, under the same checkpoint id. Whatever is there then is judged anew: the lane is
+    /// not ours yet, and a crash here leaves a path that is.
+    async fn adopt(&self, objects: Objects) -> Result<Option<Owned>, Stop> {
+        if let (Some(Ok(owner)), Some(tag)) = (objects.owner, objects.owner_tag) {
+            let ours = self
+                .own(&owner.checkpoint, &Condition::Matches(tag))
+                .await?;
+            if ours {
+                let (name, uid) = (owner.name, owner.uid);
+                tracing::info!(name, uid, "the checkpoint is taken over from this pipeline");
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes `owner.json` with our identity. `false`: somebody else was faster.
+    async fn own(&self, checkpoint: &str, condition: &Condition) -> Result<bool, Stop> {
         let Identity {
             name,
             uid,
@@ -205,7 +227,8 @@ impl Start {
         } = self.setup.identity.clone();
         let owner = OwnerFile {
             format: FORMAT,
-            checkpoint: self.io.ids.random128(),
+            write: self.io.ids.nonce(),
+            checkpoint: checkpoint.to_owned(),
             namespace_uid,
             name,
             uid,
@@ -214,12 +237,12 @@ impl Start {
         self.io.crash.hit(Step::OwnerCreate, Moment::Before);
         let written = self
             .io
-            .put_once(paths::OWNER, bytes.clone(), &Condition::Absent, |there| {
-                *there == bytes
+            .put_once(paths::OWNER, bytes, condition, |there| {
+                parse(there).as_ref() == Ok(&owner)
             })
             .await?;
         self.io.crash.hit(Step::OwnerCreate, Moment::After);
-        Ok(matches!(written, Written::Ours(_)).then_some(owner.checkpoint))
+        Ok(matches!(written, Written::Ours(_)))
     }
 
     /// Decides epoch 0. `None`: somebody else was faster.

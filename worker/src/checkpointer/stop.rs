@@ -74,7 +74,8 @@ impl Stop {
             Refusal::Owned { name, uid } => Self::stalled(
                 reason::CHECKPOINT_OWNED,
                 format!(
-                    "{url} belongs to pipeline {name} ({uid}); give this pipeline a checkpoint path of its own"
+                    "{url} belongs to pipeline {name} ({uid}); give this pipeline a checkpoint path of its own, or, once that one is \
+                     stopped for good, set `checkpoint.adoptFrom: {uid}` to go on from where it ended"
                 ),
             ),
             Refusal::Fenced { term, pod } => Self::fenced(url, term, &pod),

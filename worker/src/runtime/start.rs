@@ -180,6 +180,7 @@ async fn begin(
         lane: start.lane.clone(),
         plan: digest_input(&start.spec),
         targets: job::targets(&start.checked),
+        adopt_from: start.checked.plan.checkpoint.adopt_from.clone(),
         reset_nonce: start.checked.plan.reset_nonce,
         fingerprints,
         seen: start.seen,

@@ -42,11 +42,20 @@ pub(super) fn checkpoint(raw: &Checkpoint, findings: &mut Findings) -> Option<Ch
             "must be more than zero",
         )
     });
+    let adopt_from = raw.adopt_from.as_deref();
+    let is_uid =
+        |uid: &str| (1..=128).contains(&uid.chars().count()) && !uid.contains(char::is_whitespace);
+    findings.require(adopt_from.is_none_or(is_uid), || {
+        let message = "must be a UID: 1 to 128 characters without blanks";
+        Violation::new(Code::OutOfRange, "spec.checkpoint.adoptFrom", message)
+            .help("the condition `CheckpointOwned` and `owner.json` name the owner's UID")
+    });
     Some(CheckpointPlan {
         path: path?,
         interval: interval?,
         max_records: max_records.and_then(|n| u64::try_from(n).ok()),
         max_bytes: max_bytes?,
+        adopt_from: adopt_from.map(str::to_owned),
     })
 }
 

@@ -83,6 +83,34 @@ async fn a_worker_that_was_paused_wakes_up_harmless() {
     world.ends_well(newer).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "bed"]
+async fn a_pipeline_moves_to_another_cluster_with_its_checkpoint_and_its_tables() {
+    let mut world = World::new().await;
+    let mut old = world.caught_up("a").await;
+    let here = world.pipeline.manifest.clone();
+    let uid = here["metadata"]["uid"].as_str().unwrap().to_owned();
+    let metadata = &mut world.pipeline.manifest["metadata"];
+    (metadata["uid"], metadata["namespaceUid"]) = ("moved".into(), "elsewhere".into());
+    let mut refused = world.pipeline.start("b");
+    let halt = refused.halted(reason::CHECKPOINT_OWNED).await;
+    let consent = format!("`checkpoint.adoptFrom: {uid}`");
+    assert!(halt.stalled && halt.message.contains(&consent), "{halt:?}");
+    refused.terminate().await;
+    let checkpoint = &mut world.pipeline.manifest["spec"]["checkpoint"];
+    checkpoint["adoptFrom"] = uid.into();
+    // Who moves it stops the old one first. Here nobody did, and still nothing is doubled.
+    let moved = world.caught_up("c").await;
+    world.more().await;
+    old.halted(reason::FENCED).await;
+    old.terminate().await;
+    let manifest = here.to_string();
+    let mut back = world.pipeline.start_with(&manifest, "d", "", None);
+    back.halted(reason::CHECKPOINT_OWNED).await;
+    back.terminate().await;
+    world.ends_well(moved).await;
+}
+
 /// The older worker is paused by the network in the middle of this write; it arrives when the lane is another's.
 async fn a_write_arrives_late(part: &str) {
     let (mut world, proxy) = (World::new().await, Proxy::new().await);

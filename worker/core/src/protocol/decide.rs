@@ -36,6 +36,8 @@ pub struct Facts<'a> {
     pub me: &'a Identity,
     /// The newest epoch anybody ever saw of this pipeline; `None`: nobody saw one.
     pub seen: Option<Epoch>,
+    /// UID of the owner from whom our plan consents to take the path over.
+    pub adopt_from: Option<&'a str>,
     /// `resetNonce` of our plan: where it is above the head's, state that does not fit will be dropped.
     pub reset_nonce: u64,
     /// What the state of each step of our plan means.
@@ -58,6 +60,9 @@ pub enum Startup {
         /// `born.json` is there.
         born: bool,
     },
+    /// The path belongs to the owner that our plan names, and all else is as a start needs it: make the path ours, then look
+    /// anew.
+    Adopt,
     /// Do not start.
     Refuse(Refusal),
 }
@@ -105,6 +110,7 @@ pub fn startup(facts: Facts<'_>) -> Startup {
         born,
         me,
         seen,
+        adopt_from,
         reset_nonce,
         fingerprints,
     } = facts;
@@ -126,13 +132,15 @@ pub fn startup(facts: Facts<'_>) -> Startup {
             _ => damaged("owner.json is gone and other objects are there"),
         };
     };
-    if owner.uid != me.uid && (&owner.namespace_uid, &owner.name) != (&me.namespace_uid, &me.name) {
+    let is_ours =
+        owner.uid == me.uid || (&owner.namespace_uid, &owner.name) == (&me.namespace_uid, &me.name);
+    if !is_ours && adopt_from != Some(&owner.uid) {
         return Startup::Refuse(Refusal::Owned {
             name: owner.name.clone(),
             uid: owner.uid.clone(),
         });
     }
-    match (head, born) {
+    let lane = match (head, born) {
         (None, Some(_)) => damaged("head.json is gone and born.json is there"),
         (None, None) => match seen {
             None => Startup::NewStart { claimed: true },
@@ -145,6 +153,12 @@ pub fn startup(facts: Facts<'_>) -> Startup {
             damaged("owner.json and head.json are of different checkpoints")
         }
         (Some(head), born) => resume(head, born, (me, seen), (reset_nonce, fingerprints)),
+    };
+    match lane {
+        // Judged before the path is taken, as before a lane is.
+        Startup::Refuse(_) => lane,
+        _ if is_ours => lane,
+        _ => Startup::Adopt,
     }
 }
 

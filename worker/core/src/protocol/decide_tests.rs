@@ -42,6 +42,7 @@ fn me() -> Identity {
 fn owner() -> OwnerFile {
     OwnerFile {
         format: FORMAT,
+        write: "w".into(),
         checkpoint: "c".into(),
         namespace_uid: "ns".into(),
         name: "orders".into(),
@@ -67,6 +68,7 @@ fn check(there: (bool, Option<u64>, bool), seen: Option<u64>, expected: Startup)
         born: is_born.then_some(Ok(&born)),
         me: &me,
         seen: seen.map(Epoch),
+        adopt_from: None,
         reset_nonce: 0,
         fingerprints: &Fingerprints::new(),
     };
@@ -81,6 +83,7 @@ fn is_damaged(there: (bool, Option<u64>, bool)) -> bool {
         born: there.2.then_some(Ok(&born)),
         me: &me,
         seen: None,
+        adopt_from: None,
         reset_nonce: 0,
         fingerprints: &Fingerprints::new(),
     };
@@ -164,6 +167,7 @@ fn check_who(change: impl Fn(&mut Identity, &mut OwnerFile, &mut Head), expected
         born: Some(Ok(&born)),
         me: &me,
         seen: None,
+        adopt_from: None,
         reset_nonce: 0,
         fingerprints: &Fingerprints::new(),
     };
@@ -194,6 +198,35 @@ fn the_same_resource_or_the_same_name_in_the_same_namespace_goes_on() {
 }
 
 #[test]
+fn consent_takes_a_path_over_from_the_owner_it_names_alone_and_only_where_a_start_would_go_on() {
+    let check = |adopt_from: Option<&str>, (epoch, born_is_there): (Option<u64>, bool)| {
+        let (mut owner, head, born, me) = (owner(), epoch.map(head), born(), me());
+        (owner.uid, owner.namespace_uid) = ("other".into(), "elsewhere".into());
+        startup(Facts {
+            owner: Some(Ok(&owner)),
+            head: head.as_ref().map(Ok),
+            born: born_is_there.then_some(Ok(&born)),
+            me: &me,
+            seen: None,
+            adopt_from,
+            reset_nonce: 0,
+            fingerprints: &Fingerprints::new(),
+        })
+    };
+    for there in [(None, false), (Some(0), false), (Some(5), true)] {
+        assert_eq!(check(Some("other"), there), Startup::Adopt);
+        let owned = |startup| matches!(startup, Startup::Refuse(Refusal::Owned { .. }));
+        assert!(owned(check(None, there)) && owned(check(Some("u"), there)));
+    }
+    let damaged = check(Some("other"), (Some(5), false));
+    assert!(matches!(damaged, Startup::Refuse(Refusal::Damaged(_))));
+    check_who(
+        |_, owner, _| owner.name = "renamed".into(),
+        Startup::Resume { born: true },
+    );
+}
+
+#[test]
 fn objects_of_different_lives_of_one_pipeline_are_damage() {
     let check = |owner_of: &str, head_of: &str, born_of: &str| {
         let (mut owner, mut head, mut born, me) = (owner(), head(5), born(), me());
@@ -206,6 +239,7 @@ fn objects_of_different_lives_of_one_pipeline_are_damage() {
             born: Some(Ok(&born)),
             me: &me,
             seen: None,
+            adopt_from: None,
             reset_nonce: 0,
             fingerprints: &Fingerprints::new(),
         };
@@ -243,6 +277,7 @@ fn a_later_format_is_refused_by_name() {
         born: Some(Ok(&born)),
         me: &me,
         seen: None,
+        adopt_from: None,
         reset_nonce: 0,
         fingerprints: &Fingerprints::new(),
     };
@@ -407,6 +442,7 @@ fn state_of_another_meaning_refuses_the_start_unless_a_nonce_consents_and_a_step
             born: Some(Ok(&born)),
             me: &me,
             seen: None,
+            adopt_from: None,
             reset_nonce: consents.get(),
             fingerprints: &ours.collect(),
         };

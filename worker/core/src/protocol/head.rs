@@ -90,7 +90,9 @@ pub struct Undone {
 pub struct OwnerFile {
     /// [`FORMAT`].
     pub format: u32,
-    /// Checkpoint id: 128 random bits in hex, minted here and never changed. Also tells our own write from another's.
+    /// Nonce of the write that made this object; each write has its own.
+    pub write: String,
+    /// Checkpoint id: 128 random bits in hex, minted here and never changed.
     pub checkpoint: String,
     /// UID of the namespace.
     pub namespace_uid: String,

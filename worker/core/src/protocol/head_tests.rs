@@ -85,6 +85,7 @@ fn check_damage<T: DeserializeOwned>(bytes: &[u8]) {
 fn no_flipped_bit_and_no_cut_of_an_object_goes_unnoticed() {
     let owner = OwnerFile {
         format: FORMAT,
+        write: "w".into(),
         checkpoint: "c0ffee".into(),
         namespace_uid: "n".into(),
         name: "orders".into(),

@@ -273,6 +273,64 @@ async fn another_pipeline_is_told_whose_path_it_is() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_is_adopted_from_the_named_owner_with_its_id_and_the_old_one_is_out() {
+    let mut world = World::new();
+    let mut old = world.start("a").await;
+    world.run(&mut old).await.unwrap();
+    world.adopt_from = Some("somebody".into());
+    let refused = world.start_as("v", "b").await;
+    let Err(stop) = refused else {
+        panic!("it started")
+    };
+    assert_eq!(stop.reason, reason::CHECKPOINT_OWNED);
+    assert!(stop.message.contains("`checkpoint.adoptFrom: u`"), "{stop}");
+    world.adopt_from = Some("u".into());
+    let mut new = world.start_as("v", "b").await.unwrap().checkpointer;
+    assert_eq!(
+        (new.checkpoint(), new.term()),
+        (old.checkpoint(), Term(old.term().0 + 1))
+    );
+    assert_eq!(
+        reason_of(world.decide(&mut old).await),
+        (reason::FENCED, false)
+    );
+    assert_eq!(
+        reason_of(world.start_as("u", "c").await),
+        (reason::CHECKPOINT_OWNED, false)
+    );
+    new.roll_forward(&mut world.sinks()).await.unwrap();
+    world.run(&mut new).await.unwrap();
+    // The path is ours: consent to take it from somebody has no effect any more.
+    let mut again = world.start_as("v", "d").await.unwrap().checkpointer;
+    again.roll_forward(&mut world.sinks()).await.unwrap();
+    world.run(&mut again).await.unwrap();
+    world.holds(1..=3);
+}
+
+#[tokio::test]
+async fn an_adoption_whose_answer_is_lost_or_that_a_crash_cuts_short_is_done_once() {
+    for fault in [Fault::ReplyLost, Fault::Lost, Fault::DoneAndRefused] {
+        let mut world = World::new();
+        let mut old = world.start("a").await;
+        world.run(&mut old).await.unwrap();
+        world.adopt_from = Some("u".into());
+        world.store.next("owner.json", 1, fault);
+        // Cut short: the path is the new one's, and the lane is still the old one's.
+        world.store.next("0/head.json", 1, Fault::Denied);
+        assert!(world.start_as("v", "b").await.is_err());
+        world.run(&mut old).await.unwrap();
+        assert_eq!(
+            reason_of(world.start_as("u", "c").await),
+            (reason::CHECKPOINT_OWNED, false)
+        );
+        let mut new = world.start_as("v", "d").await.unwrap().checkpointer;
+        new.roll_forward(&mut world.sinks()).await.unwrap();
+        world.run(&mut new).await.unwrap();
+        world.holds(1..=3);
+    }
+}
+
+#[tokio::test]
 async fn the_owner_object_of_another_life_of_the_same_pipeline_is_damage() {
     let (mut world, mut other) = (World::new(), World::new());
     world.start("a").await;

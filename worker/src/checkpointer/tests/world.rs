@@ -142,6 +142,7 @@ pub(super) struct World {
     pub seen: Option<Epoch>,
     pub fingerprints: Fingerprints,
     pub reset_nonce: u64,
+    pub adopt_from: Option<String>,
     pub ids: Ids,
     clock: SharedClock,
 }
@@ -157,6 +158,7 @@ impl World {
             fingerprints: Fingerprints::new(),
             reset_nonce: 0,
             ids: Ids::seeded(7),
+            adopt_from: None,
             clock: Arc::new(FakeClock::default()),
         }
     }
@@ -179,6 +181,7 @@ impl World {
             targets: [(name("gold"), "twin".to_owned())].into(),
             reset_nonce: self.reset_nonce,
             fingerprints: self.fingerprints.clone(),
+            adopt_from: self.adopt_from.clone(),
             seen: self.seen,
             clock: self.clock.clone(),
             ids: self.ids.clone(),
@@ -191,6 +194,14 @@ impl World {
         let setup = self.setup(pod);
         Checkpointer::start(setup, &mut self.latest).await
     }
+    /// A start of another resource than the others.
+    pub(super) async fn start_as(&mut self, uid: &str, pod: &str) -> Result<Started, Stop> {
+        let mut setup = self.setup(pod);
+        setup.identity.uid = uid.into();
+        setup.identity.namespace_uid = format!("namespace of {uid}");
+        Checkpointer::start(setup, &mut self.latest).await
+    }
+
 
     pub(super) async fn start(&mut self, pod: &str) -> Checkpointer {
         self.try_start(pod).await.unwrap().checkpointer

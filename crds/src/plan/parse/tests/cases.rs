@@ -13,6 +13,9 @@ fn values() -> Vec<Case> {
         at("/checkpoint/maxBytesPerEpoch", json!("64Mb"), Quantity),
         at("/checkpoint/maxBytesPerEpoch", json!("0"), OutOfRange),
         at("/checkpoint/maxRecordsPerEpoch", json!(0), OutOfRange),
+        at("/checkpoint/adoptFrom", json!(""), OutOfRange),
+        at("/checkpoint/adoptFrom", json!("a b"), OutOfRange),
+        at("/checkpoint/adoptFrom", json!("u".repeat(129)), OutOfRange),
         of(
             "/objectives",
             json!({"freshness": "now"}),

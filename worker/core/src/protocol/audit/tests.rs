@@ -152,6 +152,7 @@ fn decided(change: impl Fn(&mut Body)) -> World {
     World {
         owner: Some(Ok(OwnerFile {
             format: FORMAT,
+            write: "w".into(),
             checkpoint: "c".into(),
             namespace_uid: "n".into(),
             name: "orders".into(),
@@ -375,7 +376,7 @@ fn a_reset_begins_an_incarnation_and_nothing_else_does() {
         let found = audit(&decided(reset(nonce))).findings;
         let incarnations = found
             .iter()
-            .filter(|f| f.message.ends_with("different incarnations"));
+            .filter(|f| f.message.ends_with("different lives of the lane"));
         incarnations.map(|f| (f.kind, f.epoch)).collect::<Vec<_>>()
     };
     assert_eq!(told(0), [(Kind::Contradiction, Some(Epoch(4)))]);

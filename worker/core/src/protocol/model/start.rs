@@ -59,12 +59,15 @@ impl Turn<'_> {
                 None => At::Claim(Try::Write),
             }),
             decide::Startup::Resume { born } => self.resume(found, born),
+            // Everybody here is of one resource.
+            decide::Startup::Adopt => Flow::Stop(Stop::Other),
         }
     }
 
     fn startup(&self, found: Objects) -> decide::Startup {
         let owner = found.owner.map(|by| OwnerFile {
             format: FORMAT,
+            write: String::new(),
             checkpoint: checkpoint_id(by),
             namespace_uid: "namespace".into(),
             name: "orders".into(),
@@ -85,6 +88,7 @@ impl Turn<'_> {
             born: born.as_ref().map(Ok),
             me: &me,
             seen: seen.map(|e| Epoch(u64::from(e))),
+            adopt_from: None,
             reset_nonce: 0,
             fingerprints: &Fingerprints::new(),
         })
