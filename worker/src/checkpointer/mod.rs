@@ -67,9 +67,9 @@ pub struct Setup {
     pub plan: serde_json::Value,
     /// Target of each sink of the plan, as any text that changes when the target does.
     pub targets: BTreeMap<NodeName, String>,
-    /// `resetNonce` of the plan.
     /// UID of the owner from whom the plan consents to take the path over.
     pub adopt_from: Option<String>,
+    /// `resetNonce` of the plan.
     pub reset_nonce: u64,
     /// What the state of each step of the plan means: a head that holds another is not taken over.
     pub fingerprints: Fingerprints,

@@ -334,7 +334,7 @@ async fn an_adoption_whose_answer_is_lost_or_that_a_crash_cuts_short_is_done_onc
 async fn the_owner_object_of_another_life_of_the_same_pipeline_is_damage() {
     let (mut world, mut other) = (World::new(), World::new());
     world.start("a").await;
-    other.ids = crate::ids::Ids::seeded(8);
+    other.ids = Ids::seeded(8);
     other.start("a").await;
     for object in ["owner.json", "0/born.json"] {
         let ours = world.object(object).await.unwrap();

@@ -202,7 +202,6 @@ impl World {
         Checkpointer::start(setup, &mut self.latest).await
     }
 
-
     pub(super) async fn start(&mut self, pod: &str) -> Checkpointer {
         self.try_start(pod).await.unwrap().checkpointer
     }
