@@ -32,10 +32,14 @@ const LABELS: &[&str] = &[
     "spec.steps[].from",
     "spec.sinks[].name",
     "spec.sinks[].from",
+    "spec.skip[].source",
 ];
 
 /// The UID of a resource, or what stands for it locally.
 const UID: &str = "^\\S+$";
+
+/// The number of a partition.
+const PARTITION: &str = "^(0|[1-9][0-9]{0,9})$";
 
 /// Fields that hold an instant.
 const INSTANTS: &[&str] = &[
@@ -84,6 +88,16 @@ const RULES: &[(&str, &str, &str)] = &[
         "spec",
         "(has(self.resetNonce) ? self.resetNonce : 0) >= (has(oldSelf.resetNonce) ? oldSelf.resetNonce : 0)",
         "`resetNonce` must not become smaller: it consents once, each time it grows",
+    ),
+    (
+        "spec",
+        "!has(self.skip) || self.skip.all(r, self.sources.exists(s, s.name == r.source))",
+        "`source` of every record in `skip` must name a source",
+    ),
+    (
+        "spec",
+        "!has(self.skip) || size(self.skip) == 0 || has(self.deadLetter)",
+        "`skip` needs `deadLetter`: what is skipped becomes a dead letter",
     ),
     (
         "spec.objectStore",
@@ -184,6 +198,7 @@ pub fn event_pipeline() -> Result<CustomResourceDefinition, serde_json::Error> {
         (DURATIONS, "pattern", DURATION),
         (LABELS, "pattern", LABEL),
         (&["spec.checkpoint.adoptFrom"], "pattern", UID),
+        (&["spec.skip[].split"], "pattern", PARTITION),
         (INSTANTS, "format", "date-time"),
     ] {
         for path in paths {

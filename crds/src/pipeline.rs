@@ -49,6 +49,11 @@ pub struct EventPipelineSpec {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0, max = 9_007_199_254_740_991_i64))]
     pub reset_nonce: i64,
+    /// Records that become dead letters without being computed: those that kill the worker, each of which the condition
+    /// `RecordKillsWorker` names. A record that is passed already is not called back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub skip: Vec<Skip>,
     /// What `OnTime` and `Clean` are measured against.
     #[serde(default)]
     pub objectives: Objectives,
@@ -73,6 +78,21 @@ pub struct EventPipelineSpec {
 )]
 fn is_zero(nonce: &i64) -> bool {
     *nonce == 0
+}
+
+/// One record.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Skip {
+    /// The source that reads it.
+    #[schemars(length(min = 1, max = 63))]
+    pub source: String,
+    /// Its split: the number of the partition, as text.
+    #[schemars(length(min = 1, max = 10))]
+    pub split: String,
+    /// Its position in the split (Kafka: offset).
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_i64))]
+    pub position: i64,
 }
 
 /// What `OnTime` and `Clean` are measured against.

@@ -116,6 +116,8 @@ reasons! {
     UNDONE_INTENT_OF_REMOVED_SINK = "UndoneIntentOfRemovedSink";
     /// A record cannot be processed and there is no `deadLetter` to route it to.
     RECORD_REFUSED = "RecordRefused";
+    /// Processes die of one record. It is computed no more in this pod; `skip` makes it a dead letter.
+    RECORD_KILLS_WORKER = "RecordKillsWorker";
     /// An epoch could not be computed; it is tried again from the last checkpoint.
     EPOCH_FAILED = "EpochFailed";
     /// A value of a window cannot be computed: a sum outgrows its type, or SQL below an aggregate fails on it.

@@ -38,6 +38,9 @@ pub struct WorkerArgs {
     /// For crash tests: abort at a named step of the protocol, such as `head.swap:before` or `head.swap:after:3`.
     #[arg(long, env = "EVP_CRASH_AT", hide = true)]
     pub crash_at: Option<String>,
+    /// For crash tests: abort when a record is about to be computed, such as `orders/0/17` (source, split, position).
+    #[arg(long, env = "EVP_CRASH_ON", hide = true)]
+    pub crash_on: Option<String>,
 }
 
 const MIB: u64 = 1 << 20;

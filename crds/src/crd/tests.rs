@@ -57,6 +57,10 @@ fn refused() -> Vec<(&'static str, Value)> {
         ("/objectStore", json!({})),
         ("/objectStore", json!({"s3": {"accessKeyId": secret}})),
         ("/deadLetter", json!({})),
+        (
+            "/skip",
+            json!([{"source": "some", "split": "0", "position": 1}]),
+        ),
         ("/sources/0/generator", json!({"template": "orders"})),
         (
             "/sources/0/kafka",

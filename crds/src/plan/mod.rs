@@ -65,6 +65,8 @@ pub struct Plan {
     pub dead_letter: Option<DeadLetterPlan>,
     /// Consents to dropping incompatible state, once for each time that it grows.
     pub reset_nonce: u64,
+    /// Records that become dead letters without being computed.
+    pub skip: Vec<SkipPlan>,
     /// Inputs, in the order of the manifest.
     pub sources: Vec<SourcePlan>,
     /// Transformations, in an order in which each comes after what it reads.
@@ -125,6 +127,17 @@ pub struct CheckpointPlan {
     pub max_bytes: u64,
     /// UID of the owner from whom the path may be taken over; `None`: from nobody.
     pub adopt_from: Option<String>,
+}
+
+/// See [`crate::pipeline::Skip`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SkipPlan {
+    /// A source of the plan.
+    pub source: NodeName,
+    /// Number of the partition.
+    pub split: i32,
+    /// Position of the record.
+    pub position: i64,
 }
 
 /// See [`crate::storage::S3`].

@@ -88,6 +88,8 @@ codes! {
     /// `secretKeyRef` names a Secret of the pipeline's own namespace (lower-case letters, digits, `-` and `.`) and a key in it
     /// (letters, digits, `-`, `_` and `.`).
     Secret = "2023", "not a key of a Secret";
+    /// `skip` names a record of a source, by the source's name.
+    UnknownSource = "2024", "no such source";
     /// The SQL text cannot be parsed.
     SqlSyntax = "2101", "SQL cannot be parsed";
     /// The SQL text cannot be planned: types, functions or clauses do not fit.

@@ -56,6 +56,7 @@ impl std::fmt::Display for Change {
 pub const TABLE: &[(&str, Class)] = &[
     ("suspend", Class::Hot),
     ("resetNonce", Class::Rolling),
+    ("skip", Class::Rolling),
     ("objectives.**", Class::Hot),
     ("workers.**", Class::Rolling),
     // The path is the identity of the state.

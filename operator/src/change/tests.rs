@@ -53,6 +53,9 @@ fn rolling_fields_replace_pods_and_keep_state() {
     check("spec.workers.resources.limits.memory", Rolling, |s| {
         s["workers"] = json!({"resources": {"limits": {"memory": "1Gi"}}});
     });
+    check("spec.skip", Rolling, |s| {
+        s["skip"] = json!([{"source": "orders", "split": "0", "position": 7}]);
+    });
     check("spec.checkpoint.interval", Rolling, |s| {
         s["checkpoint"]["interval"] = json!("5s");
     });

@@ -101,6 +101,8 @@ impl Place {
             adopt_from: None,
             reset_nonce: 0,
             fingerprints: BTreeMap::new(),
+            max_records: None,
+            again: false,
             seen: None,
             clock: SystemClock::shared(),
             ids: Ids::os(),

@@ -4,6 +4,7 @@
 mod broker;
 mod crash;
 mod damage;
+mod deadly;
 mod doubt;
 mod end_to_end;
 mod foreign;

@@ -27,6 +27,8 @@ pub enum RejectCode {
     NullKey,
     /// The engine itself fails on the record (semantics 38).
     PoisonRecord,
+    /// The manifest's `skip` names the record: it was not computed.
+    Skipped,
     /// The sink cannot hold the row.
     SinkRejected,
     /// Records were deleted before they could be read (`onDataLoss: RecordGap`).

@@ -56,7 +56,7 @@ steps! {
     CommitSend = "commit.send",
     /// It is noted, for the next head, that a sink holds the epoch.
     CommitAck = "commit.ack",
-    /// What was applied is recorded without an epoch.
+    /// The head is replaced without an epoch: what was applied, or which record is computed alone.
     RecordSwap = "record.swap",
     /// Garbage is deleted.
     GcDelete = "gc.delete",

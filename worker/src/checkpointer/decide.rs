@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use evp_api::reason;
+use evp_core::protocol::care::Place;
 use evp_core::protocol::digest::{Digest, canonical};
 use evp_core::protocol::head::{Body, Head, KEPT, MAX_UNDONE, Owner};
 use evp_core::protocol::paths;
@@ -23,10 +24,7 @@ impl Checkpointer {
         self.write_plan().await?;
         self.write_history().await?;
         let (epoch, rolling) = (body.epoch, self.rolling.with(&body));
-        let owner = Owner {
-            takeovers: 0,
-            ..self.head.owner.clone()
-        };
+        let owner = self.head.owner.after_epoch(&self.head.body, &body);
         let head = self.seal(owner, body, rolling)?;
         self.swap(head, Step::HeadSwap).await?;
         self.rolling = self.head.rolling.clone();
@@ -88,6 +86,30 @@ impl Checkpointer {
             self.head.body.clone(),
             self.rolling.clone(),
         )?;
+        self.swap(head, Step::RecordSwap).await
+    }
+
+    /// Notes in the head that a record is about to be computed alone, for it may be what kills (semantics 38): a process that
+    /// dies says nothing. `Err`: this pod died of it often enough.
+    pub async fn compute_alone(&mut self, record: &Place) -> Result<(), Stop> {
+        let owner = &self.head.owner;
+        let Some(care) = &owner.care else {
+            return Ok(());
+        };
+        let care = care
+            .computing(record, &owner.pod)
+            .map_err(|deaths| Stop::kills(record, deaths))?;
+        let Place {
+            source,
+            split,
+            position,
+        } = record;
+        tracing::warn!(%source, %split, %position, "processes died before this: the record is computed alone");
+        let owner = Owner {
+            care: Some(care),
+            ..owner.clone()
+        };
+        let head = self.seal(owner, self.head.body.clone(), self.rolling.clone())?;
         self.swap(head, Step::RecordSwap).await
     }
 

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use evp_api::plan::NodeName;
 use evp_core::position::{Epoch, Micros, Positions, Term};
+use evp_core::protocol::care::Care;
 pub use evp_core::protocol::decide::{Fingerprints, Identity};
 use evp_core::protocol::digest::Digest;
 use evp_core::protocol::head::{Body, Head, Rolling, Undone, WatermarkSnapshots};
@@ -73,6 +74,10 @@ pub struct Setup {
     pub reset_nonce: u64,
     /// What the state of each step of the plan means: a head that holds another is not taken over.
     pub fingerprints: Fingerprints,
+    /// Most records of an epoch as the manifest says.
+    pub max_records: Option<u64>,
+    /// This process owned the lane before: it goes on, and nobody died.
+    pub again: bool,
     /// The newest epoch anybody saw (`--seen-epoch`).
     pub seen: Option<Epoch>,
     /// Time.
@@ -162,6 +167,11 @@ impl Checkpointer {
     /// Times the lane changed hands since the newest epoch was decided: many without progress mean a crash loop.
     pub fn takeovers(&self) -> u32 {
         self.head.owner.takeovers
+    }
+
+    /// What is suspected because processes died; `None`: nothing is.
+    pub fn care(&self) -> Option<&Care> {
+        self.head.owner.care.as_ref()
     }
 
     /// Digest of the plan that epochs are decided under.

@@ -1,11 +1,13 @@
 //! How a process comes to own a lane: probe, read, then a new start or a take-over.
 
+mod owner;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use evp_core::ledger::Ledger;
 use evp_core::position::{Epoch, Micros};
-use evp_core::protocol::decide::{self, Facts, Found, Identity, Refusal};
+use evp_core::protocol::decide::{self, Facts, Found, Refusal};
 use evp_core::protocol::digest::{Digest, canonical};
 use evp_core::protocol::head::{
     Body, Born, FORMAT, Head, Owner, OwnerFile, Rolling, Unreadable, parse, sealed,
@@ -192,59 +194,6 @@ impl Start {
         }))
     }
 
-    /// Makes the path ours: the checkpoint id. `None`: somebody else was faster.
-    async fn claim(&self, there: Found<OwnerFile>) -> Result<Option<String>, Stop> {
-        if let Some(Ok(owner)) = there {
-            return Ok(Some(owner.checkpoint));
-        }
-        let checkpoint = self.io.ids.random128();
-        let ours = self.own(&checkpoint, &Condition::Absent).await?;
-        Ok(ours.then_some(checkpoint))
-    }
-
-    /// Makes the path ours that was another's, under the same checkpoint id. Whatever is there then is judged anew: the lane is
-    /// not ours yet, and a crash here leaves a path that is.
-    async fn adopt(&self, objects: Objects) -> Result<Option<Owned>, Stop> {
-        if let (Some(Ok(owner)), Some(tag)) = (objects.owner, objects.owner_tag) {
-            let ours = self
-                .own(&owner.checkpoint, &Condition::Matches(tag))
-                .await?;
-            if ours {
-                let (name, uid) = (owner.name, owner.uid);
-                tracing::info!(name, uid, "the checkpoint is taken over from this pipeline");
-            }
-        }
-        Ok(None)
-    }
-
-    /// Writes `owner.json` with our identity. `false`: somebody else was faster.
-    async fn own(&self, checkpoint: &str, condition: &Condition) -> Result<bool, Stop> {
-        let Identity {
-            name,
-            uid,
-            namespace_uid,
-            pod: _,
-        } = self.setup.identity.clone();
-        let owner = OwnerFile {
-            format: FORMAT,
-            write: self.io.ids.nonce(),
-            checkpoint: checkpoint.to_owned(),
-            namespace_uid,
-            name,
-            uid,
-        };
-        let bytes = bytes_of(&self.io, paths::OWNER, &owner)?;
-        self.io.crash.hit(Step::OwnerCreate, Moment::Before);
-        let written = self
-            .io
-            .put_once(paths::OWNER, bytes, condition, |there| {
-                parse(there).as_ref() == Ok(&owner)
-            })
-            .await?;
-        self.io.crash.hit(Step::OwnerCreate, Moment::After);
-        Ok(matches!(written, Written::Ours(_)))
-    }
-
     /// Decides epoch 0. `None`: somebody else was faster.
     async fn create(
         &mut self,
@@ -298,7 +247,21 @@ impl Start {
 
     /// Swaps in our pod under the next term. `None`: the head changed meanwhile.
     async fn take_over(&self, head: Head, tag: ETag) -> Result<Option<(Head, ETag)>, Stop> {
-        let owner = head.owner.taken_by(&self.setup.identity.pod);
+        let Setup {
+            identity,
+            max_records,
+            again,
+            ..
+        } = &self.setup;
+        let taken = head.owner.taken_by(&identity.pod);
+        let owner = if *again {
+            Owner {
+                takeovers: head.owner.takeovers,
+                ..taken
+            }
+        } else {
+            taken.after_death(max_records.unwrap_or(u64::MAX))
+        };
         let head = self.seal(owner, head.body, head.rolling)?;
         self.write_head(head, &Condition::Matches(tag), Step::OwnSwap)
             .await

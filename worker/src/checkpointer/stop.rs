@@ -1,6 +1,7 @@
 //! Why a checkpointer stops, in words: what, where, what to do.
 
 use evp_api::reason;
+use evp_core::protocol::care::Place;
 use evp_core::protocol::decide::Refusal;
 use evp_core::protocol::head::Unreadable;
 
@@ -91,6 +92,22 @@ impl Stop {
             Refusal::Newer(name, format) => Self::newer(url, name, format),
             Refusal::Damaged(what) => Self::damaged(url, &what),
         }
+    }
+
+    pub(super) fn kills(record: &Place, deaths: u32) -> Self {
+        let Place {
+            source,
+            split,
+            position,
+        } = record;
+        Self::stalled(
+            reason::RECORD_KILLS_WORKER,
+            format!(
+                "{deaths} processes died while they computed the record at position {position} of {source}, split {split}, alone; \
+                 give the workers more memory or another version, for a new pod tries it again, or give it up: \
+                 `skip: [{{source: {source}, split: \"{split}\", position: {position}}}]` makes it a dead letter"
+            ),
+        )
     }
 
     pub(super) fn behind(url: &str, head: Option<u64>, seen: u64) -> Self {

@@ -71,6 +71,10 @@ fn lane(manifest: &Manifest, args: &WorkerArgs, waiting: Arc<dyn Report>) -> Res
         Some(at) => CrashPoints::parse(at).map_err(Fault::Usage)?,
         None => CrashPoints::none(),
     };
+    let poison = match &args.crash_on {
+        Some(record) => Poison::deadly(record).map_err(Fault::Usage)?,
+        None => Poison::default(),
+    };
     let metadata = &manifest.metadata;
     let pod = args
         .pod_uid
@@ -99,7 +103,7 @@ fn lane(manifest: &Manifest, args: &WorkerArgs, waiting: Arc<dyn Report>) -> Res
         ids,
         seen: args.seen_epoch.map(Epoch),
         waiting,
-        poison: Poison::default(),
+        poison,
         until_end: false,
     })
 }

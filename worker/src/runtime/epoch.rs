@@ -51,8 +51,9 @@ impl Runtime {
         })
     }
 
-    fn opened(&self) -> Open {
+    fn opened(&mut self) -> Open {
         let checkpointer = &self.applier.checkpointer;
+        self.filler.bound.opened(checkpointer.care());
         let mut body = checkpointer.open(self.clock.now());
         for (source, splits) in &self.starts {
             let at = body.positions.entry(source.clone()).or_default();
@@ -77,18 +78,26 @@ impl Runtime {
         reporter: &Reporter,
         stop: &CancellationToken,
     ) -> Result<Filled, Halt> {
-        let enough = stop.child_token();
-        let applying = async {
-            let applied = self.applier.apply(reporter).await;
-            if applied.is_err() {
-                enough.cancel();
+        loop {
+            let enough = stop.child_token();
+            let applying = async {
+                let applied = self.applier.apply(reporter).await;
+                if applied.is_err() {
+                    enough.cancel();
+                }
+                applied
+            };
+            let filling = self.filler.fill(open, reporter, &enough);
+            let (filled, applied) = tokio::join!(filling, applying);
+            applied?;
+            match filled? {
+                Filled::Suspect(record) => {
+                    self.applier.checkpointer.compute_alone(&record).await?;
+                    self.filler.bound.noted(record);
+                }
+                filled => return Ok(filled),
             }
-            applied
-        };
-        let filling = self.filler.fill(open, reporter, &enough);
-        let (filled, applied) = tokio::join!(filling, applying);
-        applied?;
-        filled
+        }
     }
 
     /// Nothing changed: there is nothing to decide.
@@ -115,7 +124,6 @@ impl Runtime {
         let holders = std::mem::take(&mut closed.holders);
         let permit = self.applier.checkpointer.decide(open.body).await?;
         self.filler.dataflow.commit(closed, permit.epoch())?;
-        self.filler.bound.decided();
         self.applier.pending = Some(Pending {
             permit,
             holders,

@@ -12,13 +12,15 @@ use evp_core::check::CheckedPlan;
 use evp_core::dataflow::{Dataflow, DataflowError, Pushed, Rejected, SinkBatch};
 use evp_core::dead_letter::{DeadLetter, Reject, RejectCode};
 use evp_core::position::{Positions, SplitPositions};
+use evp_core::protocol::care::Place;
 use evp_core::protocol::head::Body;
 use evp_core::record::RawBatch;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::bound::RecordBound;
-use super::poison::{self, Poison};
+use super::poison::{self, Poison, Why};
+use super::skip::Skips;
 use super::{Halt, Until};
 use crate::activity::Activity;
 use crate::clock::SharedClock;
@@ -47,11 +49,13 @@ pub(super) struct Filler {
     pub(super) troubled: bool,
     pub(super) bound: RecordBound,
     pub(super) poison: Poison,
+    /// Records that the manifest gives up and that are still ahead.
+    pub(super) skips: Skips,
     pub(super) until: Until,
 }
 
 /// Why reading ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Filled {
     /// The interval, the row or the byte bound.
     Bound,
@@ -59,6 +63,8 @@ pub(super) enum Filled {
     Stopped,
     /// Every position asked for is reached.
     Reached,
+    /// It has not ended: the next record may kill, which is to be noted before it is computed.
+    Suspect(Place),
 }
 
 /// The epoch being filled.
@@ -84,8 +90,7 @@ impl Filler {
             if self.is_reached(&open.body.positions) {
                 return Ok(Filled::Reached);
             }
-            let room = self.bound.most().saturating_sub(open.records);
-            let full = room == 0 || open.bytes >= bounds.max_bytes;
+            let full = self.bound.is_full(open.records) || open.bytes >= bounds.max_bytes;
             let left = bounds
                 .interval
                 .saturating_sub(self.clock.elapsed().saturating_sub(open.since));
@@ -100,22 +105,39 @@ impl Filler {
                     Next::Stopped => return Ok(Filled::Stopped),
                 },
             };
-            let raw = self.within(room, &source, raw);
+            if let Some(record) = self.suspect(open, &source, &raw) {
+                self.carried = Some((source, raw));
+                return Ok(Filled::Suspect(record));
+            }
+            let Some(raw) = self.within(open, &source, raw) else {
+                return Ok(Filled::Bound);
+            };
             self.take_in(open, &source, &raw).await?;
             reporter.moved(&self.activity, &open.committed, self.polled);
         }
     }
 
-    /// As many records as there is room for; the others are carried into the next epoch.
-    fn within(&mut self, room: u64, source: &NodeName, raw: RawBatch) -> RawBatch {
-        match usize::try_from(room) {
-            Ok(room) if room < raw.records.len() => {
-                let (now, later) = raw.split_at(room);
-                self.carried = Some((source.clone(), later));
-                now
-            }
-            _ => raw,
+    /// As many records as there is room for; the others are carried into the next epoch. `None`: there is no room.
+    fn within(&mut self, open: &Open, source: &NodeName, raw: RawBatch) -> Option<RawBatch> {
+        let room = self.bound.takes(source, &raw, open.records);
+        if room == raw.records.len() {
+            return Some(raw);
         }
+        if room == 0 {
+            self.carried = Some((source.clone(), raw));
+            return None;
+        }
+        let (now, later) = raw.split_at(room);
+        self.carried = Some((source.clone(), later));
+        Some(now)
+    }
+
+    /// The next record, if the open epoch takes it alone because it may kill, and nobody knows yet that it is computed now.
+    fn suspect(&self, open: &Open, source: &NodeName, raw: &RawBatch) -> Option<Place> {
+        let suspect = self.bound.suspect(source, raw)?;
+        let first = raw.only(0..1);
+        let computed = open.records == 0 && self.poison.of(source, &first).is_empty();
+        computed.then_some(suspect)
     }
 
     fn is_reached(&self, positions: &Positions) -> bool {
@@ -199,13 +221,16 @@ impl Filler {
                 self.dataflow.register(source, &reached.split);
             }
         }
+        self.skips.passed(source, raw);
+        self.bound.took(source, raw);
         self.activity.reached(source, &raw.reached, self.polled);
         open.records += raw.records.len() as u64;
         open.bytes += raw.byte_len() as u64;
         Ok(())
     }
 
-    /// Takes a batch through the dataflow, but for records on which it failed before: they are dead letters.
+    /// Takes a batch through the dataflow, but for records on which it failed before and those that are skipped: they are dead
+    /// letters.
     fn compute(
         &mut self,
         source: &NodeName,
@@ -219,7 +244,7 @@ impl Filler {
             return Ok((pushed, letters));
         }
         self.dataflow.condemn(source, poisonous.len() as u64);
-        let is_sound = |record: &usize| !poisonous.contains(record);
+        let is_sound = |record: &usize| poisonous.iter().all(|(at, _)| at != record);
         let sound = raw.only((0..raw.records.len()).filter(is_sound));
         let pushed = self.push(source, &sound, body)?;
         let rejects: Vec<_> = poisonous.iter().map(|&at| poisoned(source, at)).collect();
@@ -230,10 +255,7 @@ impl Filler {
 
     /// Where the engine itself fails, the records that it fails on are found and remembered; the epoch is computed anew.
     fn push(&mut self, source: &NodeName, raw: &RawBatch, body: &Body) -> Result<Pushed, Halt> {
-        if self.bound.suspects_one() && !raw.records.is_empty() {
-            let (split, position) = poison::place(raw, 0);
-            tracing::warn!(%source, %split, %position, "processes died before this: the record is computed alone");
-        }
+        self.poison.kill(source, raw);
         let failure = match poison::guarded(|| self.dataflow.push(source, raw)) {
             Ok(Err(DataflowError::Compute(e))) => e.strip_backtrace(),
             Err(panic) => panic,
@@ -310,11 +332,21 @@ fn fails(checked: &CheckedPlan, source: &NodeName, raw: &RawBatch, body: &Body) 
     matches!(computed, Err(_) | Ok(Err(DataflowError::Compute(_))))
 }
 
-fn poisoned(source: &NodeName, record: usize) -> Rejected {
+fn poisoned(source: &NodeName, (record, why): (usize, Why)) -> Rejected {
+    let (code, message) = match why {
+        Why::Fails => (
+            RejectCode::PoisonRecord,
+            "the engine fails on it; please report it with the worker's log",
+        ),
+        Why::Skipped => (
+            RejectCode::Skipped,
+            "the manifest's `skip` names it: it was not computed",
+        ),
+    };
     let reject = Reject {
         record: u32::try_from(record).unwrap_or(u32::MAX),
-        code: RejectCode::PoisonRecord,
-        message: "the engine fails on it; please report it with the worker's log".to_owned(),
+        code,
+        message: message.to_owned(),
         field: None,
     };
     (source.clone(), reject)

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::apply::Applier;
 use super::bound::RecordBound;
 use super::fill::Filler;
+use super::skip::Skips;
 use super::{Halt, Poison, Runtime, Until, state};
 use crate::activity::Activity;
 use crate::checkpointer::{
@@ -84,10 +85,9 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
     } else {
         Until::Stopped
     };
-    let bound = RecordBound::new(
-        checked.plan.checkpoint.max_records,
-        checkpointer.takeovers(),
-    );
+    let bound = RecordBound::new(checked.plan.checkpoint.max_records, checkpointer.care());
+    start.poison.skip(&checked.plan.skip);
+    let skips = Skips::ahead(&checked.plan.skip, &starts);
     let activity = watch(checked, &starts);
     let (reads, readers) = spawn_readers(sources, &starts, (parts, checked), stop);
     let filler = Filler {
@@ -102,6 +102,7 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
         troubled: false,
         bound,
         poison: start.poison.clone(),
+        skips,
         until,
     };
     let applier = Applier {
@@ -183,13 +184,17 @@ async fn begin(
         adopt_from: start.checked.plan.checkpoint.adopt_from.clone(),
         reset_nonce: start.checked.plan.reset_nonce,
         fingerprints,
+        max_records: start.checked.plan.checkpoint.max_records,
+        again: start.poison.owned(),
         seen: start.seen,
         clock: start.parts.clock.clone(),
         ids: start.ids.clone(),
         crash: start.parts.crash.clone(),
         report: Arc::clone(&start.waiting),
     };
-    Ok(Checkpointer::start(setup, &mut FirstPositions(sources)).await?)
+    let started = Checkpointer::start(setup, &mut FirstPositions(sources)).await?;
+    start.poison.own();
+    Ok(started)
 }
 
 /// Where each split is read on: the head's positions, and the start of splits it does not know yet.

@@ -9,6 +9,7 @@ mod paths;
 mod pods;
 mod record;
 mod sink;
+mod skip;
 mod source;
 mod step;
 mod storage;
@@ -58,6 +59,7 @@ fn parse(spec: &EventPipelineSpec, findings: &mut Findings) -> Option<Plan> {
     let s3 = storage::object_store(spec.object_store.as_ref(), findings);
     let dead_letter = storage::dead_letter(spec.dead_letter.as_ref(), findings);
     let reset_nonce = storage::reset_nonce(spec.reset_nonce, findings);
+    let skip = skip::skip(spec, findings);
     pods::objectives(&spec.objectives, findings);
     pods::workers(&spec.workers, findings);
     bounds::hold(spec, findings);
@@ -85,6 +87,7 @@ fn parse(spec: &EventPipelineSpec, findings: &mut Findings) -> Option<Plan> {
         s3: s3?,
         dead_letter: dead_letter?,
         reset_nonce: reset_nonce?,
+        skip: skip?,
         sources: sources.into_iter().collect::<Option<_>>()?,
         steps: graph
             .order

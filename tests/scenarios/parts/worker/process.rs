@@ -30,7 +30,7 @@ pub(super) struct Pod<'a> {
     pub(super) secrets: &'a Path,
     /// Where it may leave its log and scratch files.
     pub(super) dir: &'a Path,
-    /// Where it ends itself; empty: nowhere.
+    /// Where it ends itself; empty: nowhere. A step of the protocol, or a record: `orders/0/17`.
     pub(super) crash_at: &'a str,
     pub(super) seen_epoch: Option<i64>,
 }
@@ -76,8 +76,10 @@ impl Worker {
         if let Some(epoch) = seen_epoch {
             command.arg("--seen-epoch").arg(epoch.to_string());
         }
-        if !crash_at.is_empty() {
-            command.env("EVP_CRASH_AT", crash_at);
+        match crash_at {
+            &"" => {}
+            record if record.contains('/') => drop(command.env("EVP_CRASH_ON", record)),
+            step => drop(command.env("EVP_CRASH_AT", step)),
         }
         Self {
             child: command.spawn().unwrap(),
@@ -160,6 +162,24 @@ impl Worker {
         let status = self.ended().await;
         let aborted = 6;
         assert_eq!(status.signal(), Some(aborted), "{}", self.log_text());
+    }
+
+    /// Waits until it ends itself (`None`), or says that this keeps it from working.
+    pub(super) async fn crashed_or_halted(&mut self, reason: &str) -> Option<Halt> {
+        let begun = Instant::now();
+        loop {
+            let seen = self.progress().await.and_then(|p| p.reason);
+            if let Some(halt) = seen.filter(|halt| halt.reason == reason) {
+                return Some(halt);
+            }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                let aborted = 6;
+                assert_eq!(status.signal(), Some(aborted), "{}", self.log_text());
+                return None;
+            }
+            assert!(begun.elapsed() < DEADLINE, "{}", self.log_text());
+            look_again().await;
+        }
     }
 
     async fn ended(&mut self) -> ExitStatus {

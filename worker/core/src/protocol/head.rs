@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use super::body::{
     Body, Bucket, Intent, Run, SinkEntry, StateFile, StepState, WatermarkSnapshots,
 };
+use super::care::Care;
 use super::digest::{Digest, canonical};
 pub use super::identity::SinkIdentity;
 use crate::position::{Epoch, Term};
@@ -60,6 +61,9 @@ pub struct Owner {
     pub takeovers: u32,
     /// The last pods that lost the lane, oldest first: none of them takes it again.
     pub superseded: Vec<String>,
+    /// Processes died again and again; `None`: nothing is suspected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub care: Option<Care>,
 }
 
 /// What moves while a body stands.
@@ -230,6 +234,7 @@ impl Owner {
             pod: pod.to_owned(),
             takeovers: 0,
             superseded: Vec::new(),
+            care: None,
         }
     }
 
@@ -247,6 +252,7 @@ impl Owner {
             pod: pod.to_owned(),
             takeovers: self.takeovers + 1,
             superseded,
+            care: self.care.clone(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod body;
+pub mod care;
 pub mod decide;
 pub mod digest;
 pub mod head;

@@ -139,10 +139,11 @@ pub(super) struct World {
     pub target: Arc<Mutex<Target>>,
     pub told: Arc<Told>,
     pub latest: Latest,
+    pub again: bool,
     pub seen: Option<Epoch>,
     pub fingerprints: Fingerprints,
-    pub reset_nonce: u64,
     pub adopt_from: Option<String>,
+    pub reset_nonce: u64,
     pub ids: Ids,
     clock: SharedClock,
 }
@@ -154,11 +155,12 @@ impl World {
             target: Arc::default(),
             told: Arc::default(),
             latest: Latest::default(),
+            again: false,
             seen: None,
             fingerprints: Fingerprints::new(),
+            adopt_from: None,
             reset_nonce: 0,
             ids: Ids::seeded(7),
-            adopt_from: None,
             clock: Arc::new(FakeClock::default()),
         }
     }
@@ -179,9 +181,11 @@ impl World {
             lane: Lane::default(),
             plan: json!({"sinks": ["gold"]}),
             targets: [(name("gold"), "twin".to_owned())].into(),
+            adopt_from: self.adopt_from.clone(),
             reset_nonce: self.reset_nonce,
             fingerprints: self.fingerprints.clone(),
-            adopt_from: self.adopt_from.clone(),
+            max_records: None,
+            again: self.again,
             seen: self.seen,
             clock: self.clock.clone(),
             ids: self.ids.clone(),
@@ -190,15 +194,16 @@ impl World {
         }
     }
 
-    pub(super) async fn try_start(&mut self, pod: &str) -> Result<Started, Stop> {
-        let setup = self.setup(pod);
-        Checkpointer::start(setup, &mut self.latest).await
-    }
     /// A start of another resource than the others.
     pub(super) async fn start_as(&mut self, uid: &str, pod: &str) -> Result<Started, Stop> {
         let mut setup = self.setup(pod);
         setup.identity.uid = uid.into();
         setup.identity.namespace_uid = format!("namespace of {uid}");
+        Checkpointer::start(setup, &mut self.latest).await
+    }
+
+    pub(super) async fn try_start(&mut self, pod: &str) -> Result<Started, Stop> {
+        let setup = self.setup(pod);
         Checkpointer::start(setup, &mut self.latest).await
     }
 

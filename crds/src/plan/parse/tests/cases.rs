@@ -17,6 +17,24 @@ fn values() -> Vec<Case> {
         at("/checkpoint/adoptFrom", json!("a b"), OutOfRange),
         at("/checkpoint/adoptFrom", json!("u".repeat(129)), OutOfRange),
         of(
+            "/skip",
+            json!([{"source": "nobody", "split": "0", "position": 1}]),
+            UnknownSource,
+            "skip[0].source",
+        ),
+        of(
+            "/skip",
+            json!([{"source": "orders", "split": "01", "position": 1}]),
+            OutOfRange,
+            "skip[0].split",
+        ),
+        of(
+            "/skip",
+            json!([{"source": "orders", "split": "0", "position": -1}]),
+            OutOfRange,
+            "skip[0].position",
+        ),
+        of(
             "/objectives",
             json!({"freshness": "now"}),
             Duration,
@@ -297,6 +315,13 @@ fn what_must_go_with_something_else_is_found_without_it() {
     for (pointer, value, path) in dead_letters {
         without("/deadLetter", pointer, json!(value), DeadLetterNeeded, path);
     }
+    without(
+        "/deadLetter",
+        "/skip",
+        json!([{"source": "orders", "split": "0", "position": 1}]),
+        DeadLetterNeeded,
+        "spec.skip",
+    );
     check(&of(
         "/sources/0/watermark",
         json!(null),

@@ -4,8 +4,8 @@
 //! between the head and its sinks. Reads nothing: an [`Audit`] is fed, newest epoch first, because a head vouches for its body
 //! by a digest, and each body for the one before it. It holds one body at a time, however long the history is.
 //!
-//! Nothing that is kept says what these should be, so they are not judged: the nonce, the owner's pod and the count of
-//! take-overs in a head, and the UIDs in `owner.json`; state and staged rows that the head does not name and that are more
+//! Nothing that is kept says what these should be, so they are not judged: the nonce, the owner's pod, the count of
+//! take-overs and what they make suspect in a head, and the UIDs in `owner.json`; state and staged rows that the head does not name and that are more
 //! than [`KEPT`] epochs old, or that no decided epoch names at all (both are garbage).
 
 mod alone;

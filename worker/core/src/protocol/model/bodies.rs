@@ -70,11 +70,7 @@ impl Heads {
                 let last = self.get(from);
                 let body = self.next_body(&last, by, plan);
                 let rolling = self.waiting(rolling).rolling.with(&body);
-                // As `Checkpointer::decide` does.
-                let owner = Owner {
-                    takeovers: 0,
-                    ..last.head.owner.clone()
-                };
+                let owner = last.head.owner.after_epoch(&last.head.body, &body);
                 Head::seal(write, owner, body, rolling)
             }
             Make::Recorded { from, rolling, .. } => {
