@@ -5,6 +5,7 @@ use futures::StreamExt;
 use super::end_to_end::PLANTED;
 use super::pipeline::{Feed, Pipeline};
 use super::proxy::{Fault, Proxy};
+use super::versions::commits;
 
 /// What an epoch writes: to decide, to commit to each sink, and before.
 const WRITES: [&str; 6] = [
@@ -70,6 +71,11 @@ async fn a_write_that_was_done_and_never_noted_is_not_done_again_by_the_next_pro
         );
         pipeline.commit("b", 500).await;
         pipeline.assert_holds(&expected).await;
+        for table in ["bronze", "gold"] {
+            let at = pipeline.table(table);
+            let commits = tokio::task::spawn_blocking(move || commits(&at));
+            assert!(commits.await.unwrap().len() > 1, "{part}");
+        }
     });
     futures::future::join_all(each).await;
 }

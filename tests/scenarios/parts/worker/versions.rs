@@ -64,7 +64,8 @@ fn assert_nothing_goes_back(bodies: &BTreeMap<u64, Value>) {
 }
 
 /// What was committed to a table: for each version the newest epoch in it, and how many rows the other engine had appended.
-fn commits(at: &str) -> BTreeMap<u64, (Option<u64>, usize)> {
+/// Stops at an epoch that was committed twice.
+pub(super) fn commits(at: &str) -> BTreeMap<u64, (Option<u64>, usize)> {
     let (mut newest, mut foreign) = (None, 0);
     let mut commits = BTreeMap::new();
     for commit in delta_history(at) {
