@@ -4,6 +4,8 @@ mod world;
 
 use evp_api::reason;
 use evp_core::ledger::SourceCounts;
+use evp_core::position::{Position, SplitId};
+use evp_core::protocol::care::Place;
 use evp_core::protocol::head::{Bucket, Run, StepState};
 
 use super::*;
@@ -328,6 +330,64 @@ async fn an_adoption_whose_answer_is_lost_or_that_a_crash_cuts_short_is_done_onc
         world.run(&mut new).await.unwrap();
         world.holds(1..=3);
     }
+}
+
+#[tokio::test]
+async fn a_process_that_starts_its_lane_again_is_no_death_and_processes_that_follow_each_other_are()
+{
+    let mut world = World::new();
+    world.start("a").await;
+    world.again = true;
+    for _ in 0..5 {
+        let lane = world.start("a").await;
+        assert_eq!((lane.takeovers(), lane.care()), (0, None));
+    }
+    world.again = false;
+    for takeovers in 1..=3 {
+        let lane = world.start("a").await;
+        let suspects = takeovers == 3;
+        assert_eq!(
+            (lane.takeovers(), lane.care().is_some()),
+            (takeovers, suspects)
+        );
+    }
+}
+
+#[tokio::test]
+async fn rule_38_a_record_is_noted_before_it_is_computed_alone_and_named_after_three_deaths_in_one_pod()
+ {
+    let mut world = World::new();
+    let record = Place {
+        source: name("orders"),
+        split: SplitId::partition(0),
+        position: Position(101),
+    };
+    world.start("a").await;
+    let healthy = world.start("a").await.compute_alone(&record).await;
+    assert_eq!(healthy, Ok(()));
+    for _ in 0..15 {
+        world.start("a").await;
+    }
+    for times in 1..=3 {
+        let mut lane = world.start("a").await;
+        lane.compute_alone(&record).await.unwrap();
+        // What the next process finds.
+        let there = Head::from_bytes(&world.object("0/head.json").await.unwrap()).unwrap();
+        assert_eq!(there.owner.care.unwrap().alone[0].times, times);
+    }
+    let mut lane = world.start("a").await;
+    let stop = lane.compute_alone(&record).await.unwrap_err();
+    assert_eq!(
+        (stop.reason, stop.retry),
+        (reason::RECORD_KILLS_WORKER, false)
+    );
+    let skip = "`skip: [{source: orders, split: \"0\", position: 101}]`";
+    assert!(stop.message.contains(skip), "{stop}");
+    let mut lane = world.start("b").await;
+    lane.compute_alone(&record).await.unwrap();
+    lane.roll_forward(&mut world.sinks()).await.unwrap();
+    world.run(&mut lane).await.unwrap();
+    world.holds(1..=1);
 }
 
 #[tokio::test]

@@ -131,6 +131,11 @@ impl Heads {
     }
 }
 
+/// UID of a resource, and of its namespace.
+pub(super) fn resource_uid(resource: u8) -> String {
+    format!("resource{resource}")
+}
+
 /// UID of a pod.
 pub(super) fn pod_name(pod: u8) -> String {
     format!("pod{pod}")

@@ -29,6 +29,8 @@ pub(super) struct Bounds {
     pub begins: Begins,
     /// Plans; a later process may come with a later one.
     pub plans: u8,
+    /// A pod of a later plan is another resource's, which may go on from the first one's checkpoint (`adoptFrom`).
+    pub adopts: bool,
     /// An epoch may be decided while the one before it is undone.
     pub ahead: bool,
     /// A request may be given up and arrive later; once.
@@ -45,6 +47,7 @@ impl Bounds {
         starts: 3,
         begins: Begins::Created,
         plans: 1,
+        adopts: false,
         ahead: false,
         late: false,
         seen: true,
@@ -73,6 +76,14 @@ impl Bounds {
             starts: 4,
             plans: 2,
             ..Self::PLAIN
+        }
+    }
+
+    /// A resource goes on from the checkpoint of another, which nobody stopped.
+    pub(super) fn adoption() -> Self {
+        Self {
+            adopts: true,
+            ..Self::change_of_plan()
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) enum Bug {
     BornBeforeHead,
     /// A start that was cut short before `born.json` is resumed without it.
     BornLeftOut,
+    /// A path that is taken over gets a checkpoint id of its new owner's.
+    AdoptionMintsAnId,
     /// The plan is not kept beside the epochs decided under it.
     PlanNotKept,
     /// The copy of a decided body is not written.
@@ -82,6 +84,7 @@ fn all() -> Vec<(Bug, Bounds)> {
         (B::NoSecondLook, new()),
         (B::BornBeforeHead, new()),
         (B::BornLeftOut, new()),
+        (B::AdoptionMintsAnId, of_three(Bounds::adoption())),
         (B::PlanNotKept, change()),
         (B::HistoryLeftOut, plain()),
         (B::ApplyBeforeDecide, plain()),

@@ -98,7 +98,9 @@ impl Model {
                 world.born.is_some_and(|life| life != Life::of(&head.head))
             }
             Some(Damage::BornDeleted) => head.epoch > 0 && world.born.is_none(),
-            Some(Damage::OwnerDeleted) => world.owner != Some(Life::of(&head.head).checkpoint),
+            Some(Damage::OwnerDeleted) => {
+                world.owner.map(|path| path.checkpoint) != Some(Life::of(&head.head).checkpoint)
+            }
             Some(Damage::HeadRolledBack) => {
                 let beyond = |id: &u16| {
                     let sink = self.heads.intent(*id).sink;

@@ -57,6 +57,12 @@ fn a_changed_plan_rolls_the_old_ones_epochs_forward_first() {
 
 #[test]
 #[ignore = "minutes of a core: run by ./tests/run laws"]
+fn a_resource_that_adopts_a_checkpoint_goes_on_and_the_one_before_it_is_out() {
+    check("adoption", Bounds::adoption());
+}
+
+#[test]
+#[ignore = "minutes of a core: run by ./tests/run laws"]
 fn an_epoch_may_be_decided_while_the_one_before_it_waits_for_its_sinks() {
     check("two undone", Bounds::two_undone());
 }

@@ -3,7 +3,7 @@
 use super::bugs::Bug;
 use super::heads::{HeadId, IntentId, RollingId};
 use super::search::Model;
-use super::world::{Files, Late, Life, Stop, Stored, Violation, World};
+use super::world::{Files, Late, Life, Path, Stop, Stored, Violation, World};
 
 /// One process.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -29,6 +29,7 @@ impl Process {
         match self.at {
             At::Read { .. }
             | At::Claim(_)
+            | At::Adopt { .. }
             | At::FirstPlan { .. }
             | At::Swap {
                 why: Why::Create | Why::TakeOver { .. },
@@ -58,6 +59,8 @@ pub(super) enum At {
     Read { nth: u8, found: Objects },
     /// `owner.json` is created.
     Claim(Try),
+    /// `owner.json` is replaced: the path was another resource's.
+    Adopt { on: Path, attempt: Try },
     /// The plan of epoch 0 is put.
     FirstPlan { checkpoint: u8 },
     /// The head is replaced.
@@ -92,7 +95,7 @@ pub(super) enum At {
 /// The checkpoint's objects as a start reads them.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub(super) struct Objects {
-    pub owner: Option<u8>,
+    pub owner: Option<Path>,
     pub head: Option<Stored>,
     pub born: Option<Life>,
 }
@@ -182,6 +185,7 @@ impl Turn<'_> {
         match self.me.at {
             At::Read { nth, found } => Ok(self.read(nth, found)),
             At::Claim(attempt) => Ok(self.claim(attempt)),
+            At::Adopt { on, attempt } => Ok(self.adopt(on, attempt)),
             At::FirstPlan { checkpoint } => Ok(self.first_plan(checkpoint)),
             At::Swap {
                 on,
@@ -250,6 +254,10 @@ impl Model {
             At::Claim(Try::Write) if world.owner.is_none() => {
                 vec![Choice::Go, Choice::Clean, Choice::Lost]
             }
+            At::Adopt {
+                on,
+                attempt: Try::Write,
+            } if world.owner == Some(on) => vec![Choice::Go, Choice::Clean, Choice::Lost],
             At::Bear(Try::Write) if world.born.is_none() => {
                 vec![Choice::Go, Choice::Clean, Choice::Lost]
             }

@@ -365,6 +365,7 @@ impl Model {
 fn check_stop(world: &World, stop: Stop) -> Result<(), Violation> {
     let fits = match stop {
         Stop::Fenced => true,
+        Stop::Owned => world.owner.is_some_and(|path| path.resource > 0),
         Stop::Other | Stop::RemovedSink => false,
         _ => world.damage.is_some(),
     };

@@ -1,9 +1,9 @@
 //! How a process comes to own the lane: the order of requests of the worker's `checkpointer/start.rs` and `runtime/start.rs`.
 
-use super::bodies::{Make, checkpoint_id, incarnation, plan_digest, pod_name};
+use super::bodies::{Make, checkpoint_id, incarnation, plan_digest, pod_name, resource_uid};
 use super::bugs::Bug;
 use super::process::{At, Flow, Lane, Objects, START, Step, Try, Turn, Why};
-use super::world::{Life, Stop, Stored, Violation};
+use super::world::{Life, Path, Stop, Stored, Violation};
 use crate::position::Epoch;
 use crate::protocol::decide::{self, Attempt, Facts, Fingerprints, Identity, ReadBack, Refusal};
 use crate::protocol::head::{Born, FORMAT, OwnerFile};
@@ -49,36 +49,42 @@ impl Turn<'_> {
                 Refusal::Fenced { .. } => Stop::Fenced,
                 Refusal::Damaged(_) => Stop::Damaged,
                 Refusal::Behind { .. } => Stop::Behind,
-                Refusal::Owned { .. } | Refusal::StateIncompatible(_) | Refusal::Newer(..) => {
-                    Stop::Other
-                }
+                Refusal::Owned { .. } => Stop::Owned,
+                Refusal::StateIncompatible(_) | Refusal::Newer(..) => Stop::Other,
             }),
             decide::Startup::NewStart { .. } => Flow::Go(match found.owner {
                 // `Start::claim`
-                Some(checkpoint) => At::FirstPlan { checkpoint },
+                Some(Path { checkpoint, .. }) => At::FirstPlan { checkpoint },
                 None => At::Claim(Try::Write),
             }),
             decide::Startup::Resume { born } => self.resume(found, born),
-            // Everybody here is of one resource.
-            decide::Startup::Adopt => Flow::Stop(Stop::Other),
+            decide::Startup::Adopt => match found.owner {
+                Some(on) => Flow::Go(At::Adopt {
+                    on,
+                    attempt: Try::Write,
+                }),
+                None => Flow::Stop(Stop::Other),
+            },
         }
     }
 
     fn startup(&self, found: Objects) -> decide::Startup {
-        let owner = found.owner.map(|by| OwnerFile {
+        let owner = found.owner.map(|path| OwnerFile {
             format: FORMAT,
             write: String::new(),
-            checkpoint: checkpoint_id(by),
-            namespace_uid: "namespace".into(),
+            checkpoint: checkpoint_id(path.checkpoint),
+            namespace_uid: resource_uid(path.resource),
             name: "orders".into(),
-            uid: "resource".into(),
+            uid: resource_uid(path.resource),
         });
+        let ours = resource_uid(self.resource());
         let me = Identity {
             name: "orders".into(),
-            uid: "resource".into(),
-            namespace_uid: "namespace".into(),
+            uid: ours.clone(),
+            namespace_uid: ours,
             pod: pod_name(self.me.pod),
         };
+        let first = resource_uid(0);
         let seen = self.me.seen.filter(|_| !self.has(Bug::SeenIgnored));
         let head = found.head.map(|stored| self.model.heads.get(stored.head));
         let born = found.born.map(born);
@@ -88,7 +94,7 @@ impl Turn<'_> {
             born: born.as_ref().map(Ok),
             me: &me,
             seen: seen.map(|e| Epoch(u64::from(e))),
-            adopt_from: None,
+            adopt_from: (self.resource() > 0).then_some(first.as_str()),
             reset_nonce: 0,
             fingerprints: &Fingerprints::new(),
         })
@@ -113,19 +119,60 @@ impl Turn<'_> {
         })
     }
 
+    /// Which resource the process is of.
+    fn resource(&self) -> u8 {
+        if self.model.bounds.adopts {
+            self.me.plan
+        } else {
+            0
+        }
+    }
+
+    /// `Start::adopt`, by `Io::put_once`; then the start begins anew.
+    pub(super) fn adopt(&mut self, on: Path, attempt: Try) -> Flow {
+        let ours = Path {
+            checkpoint: match self.has(Bug::AdoptionMintsAnId) {
+                true => self.me.id,
+                false => on.checkpoint,
+            },
+            resource: self.resource(),
+            by: self.me.id,
+        };
+        let unchanged = self.world.owner == Some(on);
+        let again = |attempt| Flow::Go(At::Adopt { on, attempt });
+        match attempt {
+            Try::Look if unchanged => again(Try::Write),
+            Try::Look => Flow::Go(START),
+            Try::Write => {
+                if unchanged && self.takes_effect() {
+                    self.world.owner = Some(ours);
+                    if self.choice == super::process::Choice::Go {
+                        return Flow::Go(START);
+                    }
+                }
+                again(Try::Look)
+            }
+        }
+    }
+
     /// `Start::claim`, by `Io::put_once`.
     pub(super) fn claim(&mut self, attempt: Try) -> Flow {
         let ours = self.me.id;
+        let path = Path {
+            checkpoint: ours,
+            resource: self.resource(),
+            by: ours,
+        };
         if attempt == Try::Look {
             return Flow::Go(match self.world.owner {
-                Some(by) if by == ours => At::FirstPlan { checkpoint: ours },
+                Some(there) if there == path => At::FirstPlan { checkpoint: ours },
                 None => At::Claim(Try::Write),
                 Some(_) => START,
             });
         }
         let free = self.world.owner.is_none();
         if free && self.takes_effect() {
-            self.world.owner = Some(ours);
+            self.world.owner = Some(path);
             if self.choice == super::process::Choice::Go {
                 return Flow::Go(At::FirstPlan { checkpoint: ours });
             }

@@ -14,8 +14,8 @@ use crate::protocol::paths;
 /// Everything but the processes.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub(super) struct World {
-    /// `owner.json`: who minted the checkpoint id in it.
-    pub owner: Option<u8>,
+    /// `owner.json`.
+    pub owner: Option<Path>,
     /// `head.json`.
     pub head: Option<Stored>,
     /// `born.json`.
@@ -44,6 +44,17 @@ pub(super) struct World {
     pub superseded: Vec<u8>,
     /// What an outsider has done.
     pub damage: Option<Damage>,
+}
+
+/// Content of `owner.json`; no process writes the same twice.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Path {
+    /// Who minted the checkpoint id.
+    pub checkpoint: u8,
+    /// The resource that owns the path.
+    pub resource: u8,
+    /// Who wrote it.
+    pub by: u8,
 }
 
 /// Who minted the ids that tell one life of a lane from another.
@@ -96,6 +107,7 @@ pub(super) enum Violation {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Stop {
     Fenced,
+    Owned,
     Damaged,
     Behind,
     BehindSink,
