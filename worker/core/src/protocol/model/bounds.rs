@@ -29,8 +29,8 @@ pub(super) struct Bounds {
     pub begins: Begins,
     /// Plans; a later process may come with a later one.
     pub plans: u8,
-    /// A pod of a later plan is another resource's, which may go on from the first one's checkpoint (`adoptFrom`).
-    pub adopts: bool,
+    /// Resources: the pods of a later plan may be another one's, which goes on from the first one's checkpoint (`adoptFrom`).
+    pub resources: u8,
     /// An epoch may be decided while the one before it is undone.
     pub ahead: bool,
     /// A request may be given up and arrive later; once.
@@ -47,7 +47,7 @@ impl Bounds {
         starts: 3,
         begins: Begins::Created,
         plans: 1,
-        adopts: false,
+        resources: 1,
         ahead: false,
         late: false,
         seen: true,
@@ -82,8 +82,9 @@ impl Bounds {
     /// A resource goes on from the checkpoint of another, which nobody stopped.
     pub(super) fn adoption() -> Self {
         Self {
-            adopts: true,
-            ..Self::change_of_plan()
+            plans: 2,
+            resources: 2,
+            ..Self::PLAIN
         }
     }
 

@@ -84,7 +84,7 @@ fn all() -> Vec<(Bug, Bounds)> {
         (B::NoSecondLook, new()),
         (B::BornBeforeHead, new()),
         (B::BornLeftOut, new()),
-        (B::AdoptionMintsAnId, of_three(Bounds::adoption())),
+        (B::AdoptionMintsAnId, Bounds::adoption()),
         (B::PlanNotKept, change()),
         (B::HistoryLeftOut, plain()),
         (B::ApplyBeforeDecide, plain()),

@@ -121,11 +121,7 @@ impl Turn<'_> {
 
     /// Which resource the process is of.
     fn resource(&self) -> u8 {
-        if self.model.bounds.adopts {
-            self.me.plan
-        } else {
-            0
-        }
+        self.me.plan.min(self.model.bounds.resources - 1)
     }
 
     /// `Start::adopt`, by `Io::put_once`; then the start begins anew.
