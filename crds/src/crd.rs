@@ -16,6 +16,7 @@ const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
 /// Fields that hold a duration.
 const DURATIONS: &[&str] = &[
+    "spec.checkpoint.history",
     "spec.checkpoint.interval",
     "spec.objectives.freshness",
     "spec.sources[].watermark.allowedLateness",

@@ -24,11 +24,19 @@ pub struct Checkpoint {
     #[serde(default = "default_max_bytes_per_epoch")]
     #[schemars(length(max = 32))]
     pub max_bytes_per_epoch: String,
+    /// How long the copy of each epoch is kept for audits. What the newest epochs need is kept however old it is.
+    #[serde(default = "default_history")]
+    #[schemars(length(max = 32))]
+    pub history: String,
     /// Consents to going on from a checkpoint that another resource owns, by that resource's UID; its owner must be stopped for
     /// good. Where the path is free, or this resource's already, it has no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub adopt_from: Option<String>,
+}
+
+fn default_history() -> String {
+    "168h".into()
 }
 
 fn default_interval() -> String {

@@ -127,6 +127,8 @@ pub struct CheckpointPlan {
     pub max_bytes: u64,
     /// UID of the owner from whom the path may be taken over; `None`: from nobody.
     pub adopt_from: Option<String>,
+    /// How long copies of epochs are kept.
+    pub history: Duration,
 }
 
 /// See [`crate::pipeline::Skip`].

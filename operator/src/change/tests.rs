@@ -62,6 +62,9 @@ fn rolling_fields_replace_pods_and_keep_state() {
     check("spec.checkpoint.adoptFrom", Rolling, |s| {
         s["checkpoint"]["adoptFrom"] = json!("a-uid");
     });
+    check("spec.checkpoint.history", Rolling, |s| {
+        s["checkpoint"]["history"] = json!("24h");
+    });
     check("spec.checkpoint.maxRecordsPerEpoch", Rolling, |s| {
         s["checkpoint"]["maxRecordsPerEpoch"] = json!(5);
     });

@@ -100,6 +100,7 @@ impl Place {
             targets: BTreeMap::new(),
             adopt_from: None,
             reset_nonce: 0,
+            history: Micros(i64::MAX),
             fingerprints: BTreeMap::new(),
             max_records: None,
             again: false,

@@ -72,6 +72,8 @@ pub struct Setup {
     pub adopt_from: Option<String>,
     /// `resetNonce` of the plan.
     pub reset_nonce: u64,
+    /// How long copies of epochs are kept, in epoch time.
+    pub history: Micros,
     /// What the state of each step of the plan means: a head that holds another is not taken over.
     pub fingerprints: Fingerprints,
     /// Most records of an epoch as the manifest says.
@@ -127,6 +129,7 @@ pub struct Checkpointer {
     plan: PlanObject,
     targets: BTreeMap<NodeName, String>,
     reset_nonce: u64,
+    history: Micros,
     fingerprints: Fingerprints,
     head: Head,
     etag: ETag,
@@ -138,6 +141,8 @@ pub struct Checkpointer {
     asked: bool,
     /// State files named by each of the last epochs of this process, newest last.
     named: VecDeque<BTreeSet<String>>,
+    /// The oldest epoch of which a copy may be there; `None`: nobody has looked.
+    copies_from: Option<Epoch>,
 }
 
 #[derive(Debug)]

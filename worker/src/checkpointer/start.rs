@@ -329,6 +329,7 @@ impl Start {
             lane,
             targets,
             reset_nonce,
+            history,
             fingerprints,
             ..
         } = setup;
@@ -342,6 +343,7 @@ impl Start {
             plan,
             targets,
             reset_nonce,
+            history,
             fingerprints,
             head,
             etag,
@@ -349,6 +351,7 @@ impl Start {
             copied: false,
             asked: new,
             named,
+            copies_from: None,
         };
         Started {
             checkpointer,

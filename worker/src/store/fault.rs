@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{Condition, ETag, PutOutcome, Store, StoreError};
 
-/// What happens to one conditional write.
+/// What happens to one conditional write or delete.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Fault {
     /// It is done and the reply is lost.
@@ -25,7 +25,7 @@ pub(crate) enum Fault {
     None,
 }
 
-/// Faults by name of the object, consumed in order by its conditional writes.
+/// Faults by name of the object, consumed in order by its conditional writes and deletes.
 #[derive(Debug)]
 pub(crate) struct FaultStore {
     inner: Arc<dyn Store>,
@@ -40,7 +40,7 @@ impl FaultStore {
         }
     }
 
-    /// The `nth` conditional write of this object from now on, counted from 1, meets the fault.
+    /// The `nth` conditional write or delete of this object from now on, counted from 1, meets the fault.
     pub(crate) fn next(&self, name: &str, nth: usize, fault: Fault) {
         let mut queue = VecDeque::from(vec![Fault::None; nth - 1]);
         queue.push_back(fault);
@@ -112,6 +112,10 @@ impl Store for FaultStore {
     }
 
     async fn delete(&self, name: &str) -> Result<(), StoreError> {
-        self.inner.delete(name).await
+        tokio::task::yield_now().await;
+        match self.fault(name) {
+            Fault::Lost => Err(lost(name)),
+            _ => self.inner.delete(name).await,
+        }
     }
 }

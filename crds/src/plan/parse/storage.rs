@@ -12,6 +12,7 @@ use crate::storage::{Checkpoint, DeadLetter, ObjectStore, S3};
 pub(super) fn checkpoint(raw: &Checkpoint, findings: &mut Findings) -> Option<CheckpointPlan> {
     let path = storage_path(&raw.path, "spec.checkpoint.path", findings);
     let interval = positive(&raw.interval, "spec.checkpoint.interval", findings);
+    let history = positive(&raw.history, "spec.checkpoint.history", findings);
     let max_bytes = quantity(
         &raw.max_bytes_per_epoch,
         "spec.checkpoint.maxBytesPerEpoch",
@@ -56,6 +57,7 @@ pub(super) fn checkpoint(raw: &Checkpoint, findings: &mut Findings) -> Option<Ch
         max_records: max_records.and_then(|n| u64::try_from(n).ok()),
         max_bytes: max_bytes?,
         adopt_from: adopt_from.map(str::to_owned),
+        history: history?,
     })
 }
 

@@ -25,9 +25,6 @@ pub const SUPERSEDED: usize = 16;
 /// Epochs whose state and staged rows are kept for whoever still reads them.
 pub const KEPT: u64 = 20;
 
-/// Copies of decided bodies that are kept: seven days of epochs of 30 s.
-pub const HISTORY: u64 = 7 * 2880;
-
 /// Decided epochs that may wait for their sinks.
 pub const MAX_UNDONE: usize = 2;
 
@@ -74,6 +71,9 @@ pub struct Rolling {
     pub undone: Vec<Undone>,
     /// The newest epoch recorded as applied, per sink.
     pub applied: BTreeMap<SinkIdentity, Epoch>,
+    /// The oldest epoch whose copy is kept; those before it may be deleted. It only grows.
+    #[serde(default)]
+    pub retained: Epoch,
 }
 
 /// A decided epoch that sinks still wait for.
@@ -270,7 +270,9 @@ impl Rolling {
                 intents: body.intents.clone(),
             });
         }
-        let Self { undone, applied } = &mut next;
+        let Self {
+            undone, applied, ..
+        } = &mut next;
         applied.retain(|sink, _| {
             body.sink_name(sink).is_some()
                 || undone

@@ -150,7 +150,8 @@ fn an_undone_epoch_is_forgotten_when_its_last_sink_holds_it() {
         rolling,
         Rolling {
             undone: vec![],
-            applied: [(sink, Epoch(3))].into()
+            applied: [(sink, Epoch(3))].into(),
+            retained: Epoch(0),
         }
     );
 }

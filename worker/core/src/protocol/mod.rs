@@ -9,6 +9,7 @@ pub mod head;
 pub mod identity;
 pub mod paths;
 pub mod reset;
+pub mod retain;
 
 #[cfg(test)]
 mod model;

@@ -1,4 +1,5 @@
 mod chaos;
+mod collecting;
 mod recovery;
 mod world;
 
@@ -7,6 +8,7 @@ use evp_core::ledger::SourceCounts;
 use evp_core::position::{Position, SplitId};
 use evp_core::protocol::care::Place;
 use evp_core::protocol::head::{Bucket, Run, StepState};
+use evp_core::protocol::paths;
 
 use super::*;
 use crate::sink::SinkError;
@@ -515,40 +517,6 @@ async fn state_that_a_newer_owner_collected_fences_and_is_no_damage() {
     world.store.delete(&path).await.unwrap();
     let read = old.state_file(&file).await;
     assert_eq!(reason_of(read), (reason::FENCED, false));
-}
-
-#[tokio::test]
-async fn garbage_goes_and_what_a_head_names_stays() {
-    let mut world = World::new();
-    let mut lane = world.start("a").await;
-    let base = lane.state().put(Epoch(1), "base".into()).await.unwrap();
-    world.create("0/outbox/1-x", "rows").await;
-    world.create("0/state/notes.txt", "not ours").await;
-    let mut last = None;
-    for epoch in 1..=60 {
-        let mut body = lane.open(Micros(1));
-        let delta = lane.state().put(body.epoch, "delta".into()).await.unwrap();
-        last = Some(delta.name.clone());
-        let run = Run {
-            epoch: body.epoch,
-            tier: 0,
-            files: vec![base.clone(), delta],
-        };
-        let mut state = StepState::new("f".into());
-        state.buckets.insert(Bucket(0), vec![run]);
-        body.state.insert(name("totals"), state);
-        assert!(body.add_intent(&name("gold"), serde_json::json!(epoch)));
-        let permit = lane.decide(body).await.unwrap();
-        lane.apply(permit, &mut world.sinks()).await.unwrap();
-    }
-    let left = world.store.list("0/state").await.unwrap();
-    let named = |n: &str| left.contains(&format!("0/state/{n}"));
-    assert!(
-        named(&base.name) && named(&last.unwrap()) && named("notes.txt"),
-        "{left:?}"
-    );
-    assert_eq!(left.len(), 1 + 1 + 21, "{left:?}");
-    assert_eq!(world.object("0/outbox/1-x").await, None);
 }
 
 #[tokio::test]

@@ -144,6 +144,7 @@ pub(super) struct World {
     pub fingerprints: Fingerprints,
     pub adopt_from: Option<String>,
     pub reset_nonce: u64,
+    pub history: Micros,
     pub ids: Ids,
     clock: SharedClock,
 }
@@ -160,6 +161,7 @@ impl World {
             fingerprints: Fingerprints::new(),
             adopt_from: None,
             reset_nonce: 0,
+            history: Micros(i64::MAX),
             ids: Ids::seeded(7),
             clock: Arc::new(FakeClock::default()),
         }
@@ -183,6 +185,7 @@ impl World {
             targets: [(name("gold"), "twin".to_owned())].into(),
             adopt_from: self.adopt_from.clone(),
             reset_nonce: self.reset_nonce,
+            history: self.history,
             fingerprints: self.fingerprints.clone(),
             max_records: None,
             again: self.again,

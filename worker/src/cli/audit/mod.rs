@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use evp_core::ledger::Ledger;
 use evp_core::position::Epoch;
 use evp_core::protocol::audit::{Finding, Verdict};
-use evp_core::protocol::head::{HISTORY, Head};
+use evp_core::protocol::head::Head;
 use serde::Serialize;
 
 use super::Fault;
@@ -57,6 +57,8 @@ struct Answer {
     /// Oldest and newest epoch that were asked for.
     from: Epoch,
     to: Epoch,
+    /// The oldest epoch whose copy is kept.
+    retained_from: Epoch,
     /// Epochs whose bodies could be judged.
     epochs: u64,
     /// Sinks that were asked what they hold.
@@ -81,6 +83,7 @@ pub async fn run(args: AuditArgs) -> Result<ExitCode, Fault> {
     let head = objects.head.as_ref().and_then(|head| head.as_ref().ok());
     let range = range(&args, head)?;
     let totals = head.map(|head| head.body.totals.clone());
+    let retained_from = head.map_or(Epoch(0), |head| head.rolling.retained);
     let mut reader = Reader::begin(location.clone(), &place.name, range.clone(), objects);
     reader.bodies(&range).await?;
     let plan = reader.plans().await?;
@@ -96,6 +99,7 @@ pub async fn run(args: AuditArgs) -> Result<ExitCode, Fault> {
         clean: findings.is_empty(),
         from: *range.start(),
         to: *range.end(),
+        retained_from,
         epochs,
         sinks,
         totals,
@@ -110,9 +114,8 @@ pub async fn run(args: AuditArgs) -> Result<ExitCode, Fault> {
 fn range(args: &AuditArgs, head: Option<&Head>) -> Result<RangeInclusive<Epoch>, Fault> {
     let newest = head.map_or(0, |head| head.body.epoch.0);
     let to = args.to.unwrap_or(newest).min(newest);
-    let from = args
-        .from
-        .unwrap_or_else(|| newest.saturating_sub(HISTORY).min(to));
+    let retained = head.map_or(0, |head| head.rolling.retained.0);
+    let from = args.from.unwrap_or_else(|| retained.min(to));
     if from > to {
         let what = format!("there is no epoch from {from} to {to}; the newest one is {newest}");
         return Err(Fault::Usage(what));
@@ -159,8 +162,8 @@ fn print(answer: &Answer, output: Output) -> std::io::Result<()> {
     let written: u64 = answer.totals.iter().flat_map(|t| t.sinks.values()).sum();
     writeln!(
         out,
-        "{pipeline}: epochs {from} to {to} of {checkpoint}: {verdict}\n{} epochs judged, {} sinks asked; {read} records read and \
-         {written} rows handed to sinks since epoch 0",
-        answer.epochs, answer.sinks
+        "{pipeline}: epochs {from} to {to} of {checkpoint}: {verdict}\n{} epochs judged, retained from epoch {}; {} sinks asked; \
+         {read} records read and {written} rows handed to sinks since epoch 0",
+        answer.epochs, answer.retained_from, answer.sinks
     )
 }

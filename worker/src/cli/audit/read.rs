@@ -139,7 +139,7 @@ impl Reader {
     pub(super) async fn look_again(&mut self) -> Result<(), Fault> {
         let head = self.get(&self.lane.head()).await?;
         if let Some(Ok(head)) = head.map(|bytes| Head::from_bytes(&bytes)) {
-            self.audit.moved_on(head.body.epoch);
+            self.audit.moved_on(&head);
         }
         Ok(())
     }

@@ -10,6 +10,8 @@ fn values() -> Vec<Case> {
         at("/checkpoint/interval", json!("soon"), Duration),
         at("/checkpoint/interval", json!("0s"), OutOfRange),
         at("/checkpoint/interval", json!("2h"), OutOfRange),
+        at("/checkpoint/history", json!("7d"), Duration),
+        at("/checkpoint/history", json!("0h"), OutOfRange),
         at("/checkpoint/maxBytesPerEpoch", json!("64Mb"), Quantity),
         at("/checkpoint/maxBytesPerEpoch", json!("0"), OutOfRange),
         at("/checkpoint/maxRecordsPerEpoch", json!(0), OutOfRange),

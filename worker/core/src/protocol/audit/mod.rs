@@ -22,12 +22,12 @@ use serde::Serialize;
 
 use super::decide::{Found, Marker, RollForward, roll_forward, standing};
 use super::digest::{Digest, canonical};
-use super::head::{Body, Born, HISTORY, Head, Intent, KEPT, OwnerFile, StateFile};
+use super::head::{Body, Born, Head, Intent, KEPT, OwnerFile, StateFile};
 use super::identity::Namespace;
 use super::paths::{self, Lane};
 use crate::position::Epoch;
 
-/// Findings that are kept one by one; more are only counted. A lane has at most [`HISTORY`] copies, each lost at once.
+/// Findings that are kept one by one; more are only counted. A lane may lose all its copies at once, tens of thousands.
 const MOST_FINDINGS: usize = 1000;
 
 /// What kind of thing is wrong.
@@ -129,6 +129,8 @@ pub struct Audit {
     head: Option<Head>,
     /// The newest epoch known: the pipeline may go on meanwhile.
     newest: Epoch,
+    /// The oldest epoch whose copy is kept, as of then.
+    retained: Epoch,
     /// The intact body before which the next copy comes.
     next: Option<Body>,
     verdict: Verdict,
@@ -145,6 +147,7 @@ impl Audit {
             lane,
             range,
             newest: head.as_ref().map_or(Epoch(0), |head| head.body.epoch),
+            retained: head.as_ref().map_or(Epoch(0), |h| h.rolling.retained),
             next: None,
             head: None,
             verdict: Verdict {
@@ -168,8 +171,9 @@ impl Audit {
     }
 
     /// The head was read again: what it no longer needs may have been collected meanwhile.
-    pub fn moved_on(&mut self, newest: Epoch) {
-        self.newest = self.newest.max(newest);
+    pub fn moved_on(&mut self, head: &Head) {
+        self.newest = self.newest.max(head.body.epoch);
+        self.retained = self.retained.max(head.rolling.retained);
     }
 
     /// Judges the copy of a body: its bytes, or that it is not there. Copies come newest first; the one after the last of the
@@ -201,10 +205,10 @@ impl Audit {
         self.next.as_ref()
     }
 
-    /// A copy is written before the next epoch is decided, and swept when the history is over.
+    /// A copy is written before the next epoch is decided, and collected after a head has said that it is no longer kept.
     fn may_be_absent(&self, epoch: Epoch) -> bool {
         let newest = self.head.as_ref().map(|head| head.body.epoch);
-        newest.is_none_or(|newest| epoch >= newest) || epoch.0 + HISTORY < self.newest.0
+        newest.is_none_or(|newest| epoch >= newest) || epoch < self.retained
     }
 
     /// Reads a copy and holds it against the digest that the epoch after it keeps.

@@ -145,6 +145,7 @@ fn decided(change: impl Fn(&mut Body)) -> World {
     let rolling = Rolling {
         undone: Vec::new(),
         applied: [(identity, Epoch(6))].into(),
+        retained: Epoch(0),
     };
     let incarnation = newest.incarnation.clone();
     let head = Head::seal("n".into(), Owner::first("p"), newest, rolling).unwrap();
@@ -455,10 +456,27 @@ fn what_a_pipeline_that_goes_on_has_collected_is_no_finding() {
     let mut audit = Audit::begin(Lane::default(), "orders", Epoch(0)..=Epoch(LAST), objects);
     let body = audit.head().unwrap().body.clone();
     let named = audit.named(&body, staged);
-    audit.moved_on(Epoch(LAST + KEPT + HISTORY));
+    let mut later = audit.head().unwrap().clone();
+    later.body.epoch = Epoch(LAST + KEPT + 1);
+    later.rolling.retained = Epoch(LAST);
+    audit.moved_on(&later);
     named.iter().for_each(|named| audit.object(named, None));
     assert!(audit.copy(Epoch(6), None).is_none());
     assert_eq!(audit.end().findings, []);
+}
+
+#[test]
+fn copies_before_the_first_that_is_retained_are_no_gap_and_those_after_it_are() {
+    let mut world = sound();
+    let Some(Ok(head)) = &mut world.head else {
+        unreachable!("the world is sound")
+    };
+    head.rolling.retained = Epoch(3);
+    world.copies.retain(|epoch, _| *epoch >= Epoch(3));
+    check(&world, &[]);
+    world.copies.remove(&Epoch(3));
+    let copy = Lane::default().epoch(Epoch(3));
+    check(&world, &[(Kind::Missing, &copy, Some(3))]);
 }
 
 #[test]
