@@ -121,6 +121,10 @@ impl Place {
     }
 }
 
+fn now() -> Micros {
+    SystemClock::shared().now()
+}
+
 struct Nothing;
 
 #[async_trait]
@@ -132,13 +136,13 @@ impl StartPositions for Nothing {
 
 async fn two_owners(place: Place) {
     let mut old = place.start("a").await.unwrap().checkpointer;
-    old.decide(old.open(Micros(1))).await.unwrap();
+    old.decide(old.open(now())).await.unwrap();
     let mut new = place.start("b").await.unwrap().checkpointer;
     assert_eq!(new.body().epoch, Epoch(1));
-    let fenced = old.decide(old.open(Micros(2))).await.unwrap_err();
+    let fenced = old.decide(old.open(now())).await.unwrap_err();
     assert_eq!(fenced.reason, reason::FENCED, "{fenced}");
     new.roll_forward(&mut Sinks::new()).await.unwrap();
-    new.decide(new.open(Micros(3))).await.unwrap();
+    new.decide(new.open(now())).await.unwrap();
     assert_eq!(new.body().epoch, Epoch(2));
     let store = place.open().unwrap().store;
     assert_eq!(store.list("0/epochs").await.unwrap().len(), 2);

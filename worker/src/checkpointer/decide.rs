@@ -7,6 +7,7 @@ use evp_core::protocol::digest::{Digest, canonical};
 use evp_core::protocol::head::{Body, Head, KEPT, MAX_UNDONE, Owner};
 use evp_core::protocol::paths;
 use evp_core::protocol::reset::{Begin, chains};
+use evp_core::protocol::retain;
 
 use super::crash::Step;
 use super::stop::Stop;
@@ -23,6 +24,17 @@ impl Checkpointer {
         body.totals.add(&body.ledger);
         self.write_plan().await?;
         self.write_history().await?;
+        // As late as can be: sinks and the store may have kept this epoch waiting.
+        if retain::is_stale(body.epoch_time, self.io.clock.now()) {
+            return Err(Stop::retried(
+                reason::EPOCH_FAILED,
+                format!(
+                    "epoch {} waited for more than twelve hours to be decided, and files that it staged may be gone: it is \
+                     computed again; nothing is lost",
+                    body.epoch
+                ),
+            ));
+        }
         let (epoch, rolling) = (body.epoch, self.rolling.with(&body));
         let owner = self.head.owner.after_epoch(&self.head.body, &body);
         let head = self.seal(owner, body, rolling)?;

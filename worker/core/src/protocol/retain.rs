@@ -12,6 +12,14 @@ use super::head::{Head, KEPT};
 use super::paths::written_for;
 use crate::position::{Epoch, Micros};
 
+/// How long files that an epoch staged at its targets must be left alone by all others: rules of buckets, a table's VACUUM.
+pub const GRACE: Micros = Micros(24 * 3_600_000_000);
+
+/// Whether an epoch that opened then has files that may be gone before they are committed: it is computed anew, not decided.
+pub fn is_stale(opened: Micros, now: Micros) -> bool {
+    now.0.saturating_sub(opened.0) > GRACE.0 / 2
+}
+
 /// The newest epoch that the history may begin at: the copies of the last epochs and of what is undone stay, however old.
 pub fn latest_start(head: &Head) -> Epoch {
     let undone = head.rolling.undone.first();
@@ -88,6 +96,15 @@ mod tests {
             [true, false, false]
         );
         assert!(!garbage("0-a", &head(5, &[])));
+    }
+
+    #[test]
+    fn an_epoch_is_stale_when_half_the_grace_is_over() {
+        let stale = |now| is_stale(Micros(7), Micros(7 + now));
+        assert_eq!(
+            [-1, 0, GRACE.0 / 2, GRACE.0 / 2 + 1].map(stale),
+            [false, false, false, true]
+        );
     }
 
     #[test]

@@ -89,6 +89,21 @@ async fn what_an_epoch_staged_that_was_never_decided_goes_and_a_late_upload_of_i
 }
 
 #[tokio::test]
+async fn an_epoch_that_waited_for_half_the_grace_is_not_decided_and_computed_again() {
+    let mut world = World::new();
+    let mut lane = world.start("a").await;
+    run_with(&world, &mut lane, (1, &[])).await;
+    let mut body = lane.open(Micros(-evp_core::protocol::retain::GRACE.0 / 2));
+    assert!(body.add_intent(&name("gold"), serde_json::json!("old")));
+    let refused = lane.decide(body).await;
+    assert_eq!(reason_of(refused), (reason::EPOCH_FAILED, true));
+    let mut lane = world.start("a").await;
+    lane.roll_forward(&mut world.sinks()).await.unwrap();
+    run_with(&world, &mut lane, (1, &[])).await;
+    world.holds(1..=2);
+}
+
+#[tokio::test]
 async fn a_zombie_finds_what_it_staged_gone_and_never_decides_it() {
     let mut world = World::new();
     let mut zombie = world.start("a").await;
