@@ -72,6 +72,7 @@ async fn epoch(
         epoch: Epoch(number),
         prev: (number > 1).then(|| Epoch(number - 1)),
         body,
+        apart: None,
     };
     sink.roll_forward(&intent).await?;
     Ok(())

@@ -104,6 +104,7 @@ fn intent(app: &str, epoch: u64, body: serde_json::Value) -> Intent {
         epoch: Epoch(epoch),
         prev: (epoch > 1).then(|| Epoch(epoch - 1)),
         body,
+        apart: None,
     }
 }
 

@@ -42,6 +42,8 @@ steps! {
     StagePut = "stage.put",
     /// Changes for a sink are written to the outbox.
     OutboxPut = "outbox.put",
+    /// An intent that is too large for the head is written.
+    IntentPut = "intent.put",
     /// The copy of a decided body is written.
     HistoryPut = "history.put",
     /// An epoch after the first is decided.

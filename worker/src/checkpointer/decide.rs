@@ -22,6 +22,7 @@ impl Checkpointer {
         body.decided_time = self.io.clock.now();
         body.totals = self.head.body.totals.clone();
         body.totals.add(&body.ledger);
+        self.put_apart(&mut body).await?;
         self.write_plan().await?;
         self.write_history().await?;
         // As late as can be: sinks and the store may have kept this epoch waiting.

@@ -9,6 +9,7 @@
 
 pub mod crash;
 mod decide;
+mod intents;
 mod io;
 mod roll;
 mod start;

@@ -74,7 +74,10 @@ impl Checkpointer {
         permit: CommitPermit,
         sinks: &mut Sinks,
     ) -> Result<BTreeMap<NodeName, Applied>, Stop> {
-        let work = self.work(permit.epoch, sinks)?;
+        let mut work = self.work(permit.epoch, sinks)?;
+        for intent in work.iter_mut().flat_map(|w| &mut w.intents) {
+            *intent = self.whole(intent).await?;
+        }
         let (io, stopped) = (&self.io, CancellationToken::new());
         let each = work
             .into_iter()
@@ -134,6 +137,7 @@ impl Checkpointer {
             let what = format!("epoch {} has an intent and not its sink", intent.epoch);
             return Err(Stop::damaged(&self.io.url, &what));
         };
+        let intent = &self.whole(intent).await?;
         let sink = open_once((sinks, opened), body, (&name, &plan)).await?;
         if self.judge((&io, &name), sink, intent, roll_forward).await? != RollForward::Apply {
             return Ok(());
@@ -192,6 +196,7 @@ impl Checkpointer {
                 epoch: next.epoch,
                 prev: entry.prev,
                 body: serde_json::Value::Null,
+                apart: None,
             };
             let sink = open_once((&mut *sinks, &mut *opened), next, (name, &plan)).await?;
             self.judge((&self.io, name), sink, &intent, standing)

@@ -36,12 +36,13 @@ impl StateFiles {
             .await?;
         Ok(file)
     }
+}
 
-    /// Reads a file that a head names. `None`: it is gone. `CheckpointDamaged`: it is not as it was written.
-    async fn get(&self, file: &StateFile) -> Result<Option<Bytes>, Stop> {
-        let name = self.lane.state(&file.name);
-        let damaged = |what: &str| Stop::damaged(&self.io.url, &format!("{name} {what}"));
-        let Some((bytes, _)) = self.io.get(&name).await? else {
+impl Io {
+    /// Reads an object that a head names. `None`: it is gone. `CheckpointDamaged`: it is not as it was written.
+    async fn get_named(&self, name: &str, file: &StateFile) -> Result<Option<Bytes>, Stop> {
+        let damaged = |what: &str| Stop::damaged(&self.url, &format!("{name} {what}"));
+        let Some((bytes, _)) = self.get(name).await? else {
             return Ok(None);
         };
         if bytes.len() as u64 != file.length {
@@ -59,16 +60,18 @@ impl StateFiles {
 }
 
 impl Checkpointer {
-    /// Reads a state file of our head. One that is gone may have been collected by who owns the lane by now.
+    /// Reads a state file of our head.
     pub async fn state_file(&self, file: &StateFile) -> Result<Bytes, Stop> {
-        if let Some(bytes) = self.state().get(file).await? {
+        self.named(&self.lane.state(&file.name), file).await
+    }
+
+    /// Reads an object that our head names. One that is gone may have been collected by who owns the lane by now.
+    pub(super) async fn named(&self, name: &str, file: &StateFile) -> Result<Bytes, Stop> {
+        if let Some(bytes) = self.io.get_named(name, file).await? {
             return Ok(bytes);
         }
         let there = self.io.get(&self.lane.head()).await?;
-        let gone = || {
-            let name = self.lane.state(&file.name);
-            Stop::damaged(&self.io.url, &format!("{name} is gone"))
-        };
+        let gone = || Stop::damaged(&self.io.url, &format!("{name} is gone"));
         Err(self
             .verdict(&self.head.write, there.as_ref())
             .unwrap_or_else(gone))

@@ -133,6 +133,7 @@ mod tests {
             epoch: Epoch(5),
             prev: None,
             body: serde_json::Value::Null,
+            apart: None,
         };
         let marker = Marker {
             held: StdoutSink::new(Vec::new()).probe(&next).await.unwrap(),

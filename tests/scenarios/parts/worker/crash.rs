@@ -39,6 +39,8 @@ fn who(step: Step) -> &'static [Who] {
         // Changes by key go to the outbox, rows to files.
         Step::StagePut => &[Some("bronze"), Some(DEAD_LETTERS)],
         Step::OutboxPut => &[Some("gold")],
+        // No intent of this pipeline is too large for the head; the checkpointer's own laws have some that are.
+        Step::IntentPut => &[],
         Step::Probe | Step::Begin | Step::CommitSend | Step::CommitAck => ALL,
         // The files of an append are there before the decision.
         Step::Write => &[Some(DEAD_LETTERS), Some("gold")],
@@ -65,6 +67,7 @@ fn pass(step: Step) -> u32 {
         Step::StatePut
         | Step::StagePut
         | Step::OutboxPut
+        | Step::IntentPut
         | Step::HistoryPut
         | Step::HeadSwap
         | Step::Begin

@@ -92,11 +92,11 @@ pub struct Run {
     pub files: Vec<StateFile>,
 }
 
-/// One file of state.
+/// An object that a head names: a file of state, or an intent of its own.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StateFile {
-    /// `<epoch>-<nonce>`, below the lane's state folder.
+    /// `<epoch>-<nonce>`, below the lane's folder of such objects.
     pub name: String,
     /// Bytes.
     pub length: u64,
@@ -153,8 +153,13 @@ pub struct Intent {
     pub epoch: Epoch,
     /// The last epoch before it that had an intent for this sink; `None`: this is the first.
     pub prev: Option<Epoch>,
-    /// What to do, in the sink's own words. Fractions as text: a number that does not survive JSON is refused.
+    /// What to do, in the sink's own words. Fractions as text: a number that does not survive JSON is refused. Null: it is
+    /// `apart`, or this only stands for an intent that may come.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub body: serde_json::Value,
+    /// Where the body is, if it is too large for the head: its canonical JSON, below the lane's intents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<StateFile>,
 }
 
 impl Body {
@@ -205,6 +210,7 @@ impl Body {
             epoch: self.epoch,
             prev,
             body,
+            apart: None,
         });
         true
     }

@@ -351,6 +351,7 @@ fn a_marker_says_what_to_do_about_an_intent() {
         epoch: Epoch(7),
         prev: prev.map(Epoch),
         body: serde_json::Value::Null,
+        apart: None,
     };
     let laws: &[(Option<u64>, Option<u64>, RollForward)] = &[
         (None, None, R::Apply),
@@ -410,6 +411,7 @@ fn a_sink_that_waits_for_nothing_holds_what_the_head_says() {
             epoch: prev.unwrap_or(Epoch(8)),
             prev,
             body: serde_json::Value::Null,
+            apart: None,
         };
         let marker = Marker {
             held: held.map(Epoch),

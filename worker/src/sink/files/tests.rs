@@ -58,6 +58,7 @@ async fn decide(sink: &mut DeadLetterSink, epoch: u64, letters: &[DeadLetter]) -
         epoch: Epoch(epoch),
         prev: (epoch > 1).then(|| Epoch(epoch - 1)),
         body: sink.seal(Epoch(epoch)).await.unwrap().unwrap(),
+        apart: None,
     }
 }
 

@@ -112,6 +112,7 @@ pub(super) fn question(head: &Head, entry: &SinkEntry) -> Intent {
         epoch: head.body.epoch.next(),
         prev: entry.prev,
         body: serde_json::Value::Null,
+        apart: None,
     };
     waiting(head, entry).cloned().unwrap_or_else(next)
 }

@@ -336,6 +336,9 @@ impl Audit {
             head.is_some_and(|head| head::waits(head, intent))
         };
         let rows = body.intents.iter().filter_map(|intent| {
+            if let Some(file) = &intent.apart {
+                return named(file, self.lane.intent(&file.name), waits(intent));
+            }
             let file = staged(intent)?;
             named(&file, self.lane.outbox(&file.name), waits(intent))
         });

@@ -448,6 +448,23 @@ fn each_object_that_a_kept_epoch_names_is_named_when_it_is_gone_or_changed() {
 }
 
 #[test]
+fn an_intent_of_its_own_is_named_when_it_is_gone_or_changed() {
+    let apart = |body: &mut Body| {
+        for intent in &mut body.intents {
+            intent.body = serde_json::Value::Null;
+            intent.apart = Some(file(&format!("{}-i", body.epoch)));
+        }
+    };
+    check(&decided(apart), &[]);
+    let object = Lane::default().intent("6-i");
+    let mut world = decided(apart);
+    world.gone = vec![object.clone()];
+    check(&world, &[(Kind::Missing, &object, Some(6))]);
+    world.changed = std::mem::take(&mut world.gone);
+    check(&world, &[(Kind::Damaged, &object, Some(6))]);
+}
+
+#[test]
 fn what_a_pipeline_that_goes_on_has_collected_is_no_finding() {
     let World {
         owner, head, born, ..

@@ -136,6 +136,7 @@ impl Heads {
             epoch: body.epoch.next(),
             prev: entry.prev,
             body: serde_json::Value::Null,
+            apart: None,
         });
         let digest = self.keep_digest(&head.digest);
         let names = body.state_files().map(|f| f.name.as_str());

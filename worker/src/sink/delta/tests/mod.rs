@@ -198,6 +198,7 @@ fn intent(epoch: u64, prev: Option<u64>, body: serde_json::Value) -> Intent {
         epoch: Epoch(epoch),
         prev: prev.map(Epoch),
         body,
+        apart: None,
     }
 }
 
