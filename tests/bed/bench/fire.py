@@ -126,7 +126,8 @@ def read(body):
 
 
 def state_bytes(body):
-    return sum(file["length"] for step in body["state"].values() for file in step["files"])
+    buckets = [runs for step in body["state"].values() for runs in step["buckets"].values()]
+    return sum(file["length"] for runs in buckets for run in runs for file in run["files"])
 
 
 def lose(pipeline, prefix, events):

@@ -102,7 +102,7 @@ impl Rest {
         for name in self.objects.keys() {
             let needed = match kind(name) {
                 "owner.json" | "head.json" | "born.json" | "plans" => true,
-                "state" | "outbox" => named(name),
+                "state" | "outbox" | "intents" => named(name),
                 "epochs" => false,
                 other => panic!("{other}: who reads it?"),
             };
