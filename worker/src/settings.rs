@@ -48,7 +48,8 @@ const MIB: u64 = 1 << 20;
 /// How the worker's memory is divided. Every queue and buffer takes its bound from here.
 ///
 /// Of a limit L: sources' fetch queues L/16 (8-64 MiB), batches in flight at most 3 × 4 MiB raw and about as much decoded,
-/// Parquet writers L/8, state L/4. The rest is the binary, threads, TLS and the allocator's slack.
+/// Parquet writers L/8, state L/4; four files of state under way, 2 MiB each and about as much again while they are encoded, and 32
+/// bytes a row of the bucket that is written. The rest is the binary, threads, TLS and the allocator's slack.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryBudget {
     /// Bytes librdkafka may hold fetched, over all sources.

@@ -1,4 +1,5 @@
-//! Aggregation of decoded orders into 5-minute windows, in rows a second on one core: taking rows in, and an epoch's close.
+//! Aggregation of decoded orders into 5-minute windows, in rows a second on one core: taking rows in, and an epoch's close; and
+//! state in files, in bytes a second on one core: written and read back.
 
 #![expect(missing_docs, reason = "criterion's macros make public functions")]
 
@@ -16,8 +17,8 @@ use evp_core::step::aggregate::Aggregate;
 
 const ROWS: u32 = 10_000;
 
-/// The gold table of the orders pipeline, with other measures.
-fn revenue(measures: &str) -> AggregatePlanned {
+/// The gold table of the orders pipeline, with other groups and measures.
+fn revenue(groups: &[&str], measures: &str) -> AggregatePlanned {
     let field = |name: &str, data_type: &str| serde_json::json!({"name": name, "type": data_type});
     let spec = serde_json::json!({
         "checkpoint": {"path": "s3://lake/checkpoint"},
@@ -27,7 +28,7 @@ fn revenue(measures: &str) -> AggregatePlanned {
                 field("event_timestamp", "timestamp")]},
             "watermark": {"column": "event_timestamp", "delay": "10m"}}],
         "steps": [{"name": "revenue", "from": "orders", "aggregate": {"window": {"tumbling": {"size": "5m"}},
-            "groupBy": ["region", "product_category"], "measures": measures}}],
+            "groupBy": groups, "measures": measures}}],
         "sinks": [{"name": "gold", "from": "revenue", "mode": "Update", "delta": {"path": "s3://lake/gold"}}]});
     let checked = serde_json::from_value(spec)
         .ok()
@@ -79,7 +80,7 @@ fn bench(c: &mut Criterion) {
     let mut group = c.benchmark_group("aggregate");
     group.throughput(Throughput::Elements(u64::from(ROWS)));
     for (name, measures) in [("sums", sums), ("sums and distinct", &gold)] {
-        let plan = revenue(measures);
+        let plan = revenue(&["region", "product_category"], measures);
         let batches: Vec<Rows> = (0..16).map(|seed| rows(&plan, seed)).collect();
         let mut aggregate = opened(&plan);
         let mut next = batches.iter().cycle();
@@ -108,5 +109,40 @@ fn bench(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, bench);
+/// A group for each of half a million orders.
+fn bench_state(c: &mut Criterion) {
+    let plan = revenue(
+        &["order_id"],
+        "count(*) AS orders, sum(total_price) AS revenue",
+    );
+    let mut aggregate = opened(&plan);
+    for seed in 0..50 {
+        let pushed = aggregate.push(rows(&plan, seed), None);
+        assert!(pushed.is_ok());
+    }
+    let closing = aggregate
+        .close(None)
+        .unwrap_or_else(|e| unreachable!("{e}"));
+    let (change, held) = (aggregate.change(&closing), StepState::default());
+    let write = || aggregate.writes(&closing, &change, &held);
+    let files: Vec<Vec<u8>> = write().flatten().map(|write| write.bytes).collect();
+    let mut group = c.benchmark_group("state");
+    let bytes: usize = files.iter().map(Vec::len).sum();
+    group.throughput(Throughput::Bytes(bytes as u64));
+    group.sample_size(10);
+    group.bench_function("write", |b| b.iter(|| black_box(write().count())));
+    group.bench_function("read", |b| {
+        b.iter(|| {
+            let mut restored = opened(&plan);
+            let reader = restored.reader();
+            for file in &files {
+                let loaded = reader.read(file).unwrap_or_else(|e| unreachable!("{e}"));
+                restored.restore(loaded, Epoch(1));
+            }
+            black_box(restored.state_bytes())
+        });
+    });
+}
+
+criterion_group!(benches, bench, bench_state);
 criterion_main!(benches);
