@@ -8,7 +8,6 @@ use evp_api::reason;
 use evp_core::ledger::SourceCounts;
 use evp_core::position::{Position, SplitId};
 use evp_core::protocol::care::Place;
-use evp_core::protocol::head::{Bucket, Run, StepState};
 use evp_core::protocol::paths;
 
 use super::*;
