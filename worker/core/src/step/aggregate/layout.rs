@@ -68,11 +68,14 @@ pub(super) struct FileRows<'a> {
     pub(super) distinct: Vec<&'a [u8]>,
 }
 
+/// Key and state of a group.
+pub(super) type LoadedGroup = (Arc<[u8]>, Box<[u8]>);
+
 /// What one file held. Windows that closed first, then rows.
 #[derive(Debug, Default)]
 pub struct Loaded {
     pub(super) closed: Vec<i64>,
-    pub(super) groups: Vec<(Arc<[u8]>, Box<[u8]>)>,
+    pub(super) groups: Vec<LoadedGroup>,
     pub(super) distinct: Vec<Box<[u8]>>,
 }
 
