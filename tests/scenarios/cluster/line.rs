@@ -102,11 +102,12 @@ pub(crate) fn watermark(ledgers: &[&std::path::Path]) -> Timestamp {
     newest.into_iter().min().unwrap() - DELAY
 }
 
+/// Bytes of the files that a head names: each step has buckets, each of these runs of files.
 fn state_bytes(head: &Value) -> i64 {
-    let steps = head["state"].as_object().unwrap();
-    let files = steps
-        .values()
-        .flat_map(|step| step["files"].as_array().unwrap());
+    let steps = head["state"].as_object().unwrap().values();
+    let buckets = steps.flat_map(|step| step["buckets"].as_object().unwrap().values());
+    let runs = buckets.flat_map(|runs| runs.as_array().unwrap());
+    let files = runs.flat_map(|run| run["files"].as_array().unwrap());
     files.map(|file| file["length"].as_i64().unwrap()).sum()
 }
 
