@@ -1,5 +1,8 @@
 //! The effects around the core: sources, sinks, the object store, the runtime, and the `evp` command line.
 
+#[macro_use]
+mod mistake;
+
 pub mod activity;
 pub mod checkpointer;
 pub mod cli;
@@ -18,6 +21,8 @@ pub mod runtime;
 pub mod secrets;
 pub mod server;
 pub mod settings;
+#[cfg(test)]
+mod simulation;
 pub mod sink;
 pub mod source;
 pub mod store;

@@ -61,6 +61,7 @@ impl Reader {
     pub async fn run(mut self, stop: CancellationToken) {
         let reading = self.read();
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = reading => {}
         }

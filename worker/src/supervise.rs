@@ -37,6 +37,7 @@ pub async fn once(
     stop: &CancellationToken,
 ) -> Result<(), Halt> {
     let runtime = tokio::select! {
+        biased;
         () = stop.cancelled() => return Ok(()),
         runtime = start(lane, stop) => runtime?,
     };

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
@@ -42,9 +42,19 @@ impl Tasks {
         self.stop.cancel();
         let joined = async { while self.set.join_next().await.is_some() {} };
         tokio::select! {
+            biased;
             () = joined => {}
             () = clock.sleep(deadline) => {}
         }
         self.set.abort_all();
     }
+}
+
+/// Runs code that blocks where that is allowed. Waiting for it may be given up; it is not.
+pub fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    #[cfg(test)]
+    if crate::simulation::runs_here() {
+        return crate::simulation::in_turn(job);
+    }
+    tokio::task::spawn_blocking(job)
 }

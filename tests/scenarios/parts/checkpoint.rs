@@ -16,6 +16,7 @@ use evp_worker::checkpointer::{
 use evp_worker::clock::SystemClock;
 use evp_worker::ids::Ids;
 use evp_worker::secrets::Secrets;
+use evp_worker::store::contract;
 use evp_worker::store::{Condition, Location, PutOutcome, Storage, StoreError};
 use serde_json::json;
 use tempfile::TempDir;
@@ -147,6 +148,14 @@ async fn two_owners(place: Place) {
     let store = place.open().unwrap().store;
     assert_eq!(store.list("0/epochs").await.unwrap().len(), 2);
     assert_eq!(store.list("probe").await.unwrap(), Vec::<String>::new());
+}
+
+/// What the twins in memory are held to.
+#[tokio::test]
+#[ignore = "bed"]
+async fn the_server_keeps_the_contract_of_the_twins() {
+    let place = Place::new("contract").open().unwrap();
+    contract::hold(&place).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,8 @@
 //! The dataflow and the epoch protocol. Pure and synchronous: no runtime, no clock, no files, no network.
 
+#[macro_use]
+pub mod mistake;
+
 pub mod check;
 pub mod dataflow;
 pub mod dead_letter;

@@ -123,7 +123,10 @@ impl Watermarks {
             .iter()
             .filter(|(split, _)| !idle.contains(split))
             .min_by_key(|(_, w)| **w);
-        let floor = lowest.and_then(|(_, w)| *w);
+        let mut floor = lowest.and_then(|(_, w)| *w);
+        if mistaken!(WatermarkByMax) {
+            floor = splits.values().max().copied().flatten();
+        }
         let watermark = self.decided.watermark.max(floor);
         Closing {
             holder: lowest.map(|(split, _)| split.clone()),

@@ -8,7 +8,7 @@ use evp_api::plan::NodeName;
 macro_rules! steps {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
         /// A step of the protocol that can be cut short: before it nothing of it is done, after it all of it is.
-        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
         pub enum Step { $($(#[doc = $doc])+ $variant,)+ }
 
         impl Step {
@@ -65,7 +65,7 @@ steps! {
 }
 
 /// Which side of a step.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Moment {
     /// Nothing of it is done.
     Before,
@@ -79,6 +79,16 @@ pub struct CrashPoints {
     armed: Option<Arc<Armed>>,
     /// Whose steps these are; `None`: the lane's.
     sink: Option<NodeName>,
+    /// Who is told of each pass.
+    #[cfg(test)]
+    watched: Option<Arc<dyn Watch>>,
+}
+
+/// Is told of each pass of a step, and decides what becomes of the process.
+#[cfg(test)]
+pub(crate) trait Watch: std::fmt::Debug + Send + Sync {
+    /// The process is there. `sink`: whose step it is; `None`: the lane's.
+    fn passes(&self, sink: Option<&NodeName>, step: Step, moment: Moment);
 }
 
 #[derive(Debug)]
@@ -101,8 +111,17 @@ impl CrashPoints {
     #[must_use]
     pub fn of_sink(&self, name: &NodeName) -> Self {
         Self {
-            armed: self.armed.clone(),
             sink: Some(name.clone()),
+            ..self.clone()
+        }
+    }
+
+    /// Nowhere by itself: each pass is told.
+    #[cfg(test)]
+    pub(crate) fn watched(by: Arc<dyn Watch>) -> Self {
+        Self {
+            watched: Some(by),
+            ..Self::default()
         }
     }
 
@@ -133,7 +152,7 @@ impl CrashPoints {
             };
             Ok(Self {
                 armed: Some(Arc::new(armed)),
-                sink: None,
+                ..Self::default()
             })
         } else {
             let names: Vec<_> = Step::ALL.iter().map(|s| s.name()).collect();
@@ -146,6 +165,10 @@ impl CrashPoints {
 
     /// Ends the process here, if this is the place.
     pub fn hit(&self, step: Step, moment: Moment) {
+        #[cfg(test)]
+        if let Some(watch) = &self.watched {
+            watch.passes(self.sink.as_ref(), step, moment);
+        }
         if self.due(step, moment) {
             tracing::error!(
                 step = step.name(),

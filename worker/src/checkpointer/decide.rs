@@ -37,10 +37,14 @@ impl Checkpointer {
             ));
         }
         let (epoch, rolling) = (body.epoch, self.rolling.with(&body));
+        let mut recorded = rolling.clone();
+        if mistaken!(RecordedBeforeApplied) {
+            recorded.undone.clear();
+        }
         let owner = self.head.owner.after_epoch(&self.head.body, &body);
-        let head = self.seal(owner, body, rolling)?;
+        let head = self.seal(owner, body, recorded)?;
         self.swap(head, Step::HeadSwap).await?;
-        self.rolling = self.head.rolling.clone();
+        self.rolling = rolling;
         self.copied = false;
         self.named.push_back(
             self.head
@@ -72,6 +76,9 @@ impl Checkpointer {
             after: &chains(&ours),
         };
         let mut body = last.begin_anew(begin, self.io.clock.now());
+        if mistaken!(EpochReusedByReset) {
+            body.epoch = last.epoch;
+        }
         body.plan = self.plan.digest.clone();
         body.set_sinks(&self.targets);
         let steps: Vec<_> = last
@@ -198,7 +205,8 @@ impl Checkpointer {
     }
 
     async fn write_plan(&mut self) -> Result<(), Stop> {
-        if !self.plan.written && self.head.body.plan != self.plan.digest {
+        if !self.plan.written && self.head.body.plan != self.plan.digest && !mistaken!(PlanNotKept)
+        {
             let bytes = Bytes::from(self.plan.bytes.clone());
             self.io
                 .put(Step::PlanPut, &paths::plan(&self.plan.digest), bytes)
@@ -210,7 +218,7 @@ impl Checkpointer {
 
     /// The copy of the newest body; written again after a restart, with the same content.
     async fn write_history(&mut self) -> Result<(), Stop> {
-        if !self.copied {
+        if !self.copied && !mistaken!(HistoryLeftOut) {
             let body = &self.head.body;
             let name = self.lane.epoch(body.epoch);
             let bytes = canonical(body)

@@ -12,7 +12,7 @@ use super::crash::Step;
 use super::stop::Stop;
 
 /// Bytes of an intent's body that the head holds at most: it is written twice an epoch and copied once.
-const MOST: usize = 256 << 10;
+const MOST: usize = if cfg!(test) { 512 } else { 256 << 10 };
 
 impl Checkpointer {
     /// Takes what is too large for the head out of an epoch that is about to be decided.

@@ -104,6 +104,10 @@ impl Checkpointer {
                     continue;
                 }
                 let removed = next.sink_name(&intent.sink).is_none();
+                if removed && mistaken!(UndoneOfRemovedSinkDropped) {
+                    self.rolling.note(&intent.sink, intent.epoch);
+                    continue;
+                }
                 let patience = if removed {
                     Patience::Bounded
                 } else {
@@ -188,6 +192,9 @@ impl Checkpointer {
         next: &Body,
         (sinks, opened): (&mut dyn OpenSinks, &mut Opened),
     ) -> Result<(), Stop> {
+        if mistaken!(SinksNotAsked) {
+            return Ok(());
+        }
         let plan = self.plan_of(next).await?;
         let is_kept = |entry: &SinkEntry| self.head.body.sink_name(&entry.identity).is_some();
         for (name, entry) in next.sinks.iter().filter(|(_, entry)| is_kept(entry)) {
@@ -214,7 +221,10 @@ impl Checkpointer {
         decide: impl Fn(&Intent, Marker) -> RollForward,
     ) -> Result<RollForward, Stop> {
         let head = self.head.body.epoch;
-        let held = ask(io, name, sink, intent).await?;
+        let mut held = ask(io, name, sink, intent).await?;
+        if mistaken!(NoMarkerTakenAsNothing) {
+            held = held.or(intent.prev);
+        }
         let mut decision = decide(
             intent,
             Marker {
@@ -356,8 +366,12 @@ async fn apply_one(
         let mut backoff = Backoff::new(outcome.name.as_str());
         let result = loop {
             match sink.apply(&intent, permit).await {
+                Err(SinkError::Unavailable { .. }) if mistaken!(ErrorTakenAsDone) => {
+                    break Ok(Applied::default());
+                }
                 Err(SinkError::Unavailable { reason, message }) if io.tries_again(&backoff) => {
                     tokio::select! {
+                        biased;
                         () = stopped.cancelled() => return outcome,
                         () = backoff.wait(io, reason, &message) => {}
                     }

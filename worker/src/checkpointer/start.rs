@@ -254,7 +254,7 @@ impl Start {
             ..
         } = &self.setup;
         let taken = head.owner.taken_by(&identity.pod);
-        let owner = if *again {
+        let mut owner = if *again {
             Owner {
                 takeovers: head.owner.takeovers,
                 ..taken
@@ -262,6 +262,12 @@ impl Start {
         } else {
             taken.after_death(max_records.unwrap_or(u64::MAX))
         };
+        if mistaken!(TermKept) {
+            owner.term = head.owner.term;
+        }
+        if mistaken!(SupersededForgotten) || mistaken!(TakeOverLoop) {
+            owner.superseded.clear();
+        }
         let head = self.seal(owner, head.body, head.rolling)?;
         self.write_head(head, &Condition::Matches(tag), Step::OwnSwap)
             .await
@@ -298,6 +304,9 @@ impl Start {
 
     /// Says that epoch 0 is decided; must be there before epoch 1 is.
     async fn bear(&self, body: &Body) -> Result<(), Stop> {
+        if mistaken!(BornLeftOut) {
+            return Ok(());
+        }
         let name = self.setup.lane.born();
         let born = Born {
             format: FORMAT,

@@ -41,8 +41,12 @@ impl Io {
             };
             let there = self.get(name).await?;
             match (&there, condition) {
-                (Some((content, tag)), _) if ours(content) => {
+                (Some((content, tag)), _) if ours(content) && !mistaken!(OwnWriteNotKnown) => {
                     return Ok(Written::Ours(tag.clone()));
+                }
+                (Some((_, tag)), _) if mistaken!(ZombieUnfenced) => {
+                    let now = Condition::Matches(tag.clone());
+                    return Box::pin(self.put_once(name, bytes, &now, ours)).await;
                 }
                 (None, Condition::Absent) => {}
                 (Some((_, tag)), Condition::Matches(old)) if tag == old => {}

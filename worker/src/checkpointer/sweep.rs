@@ -44,7 +44,11 @@ impl Checkpointer {
 
     async fn sweep_all(&mut self) -> Result<(), StoreError> {
         let named: BTreeSet<&str> = self.named.iter().flatten().map(String::as_str).collect();
-        let garbage = |name: &str| retain::is_garbage(name, &self.head) && !named.contains(name);
+        let garbage = |name: &str| {
+            let is_old = |epoch: Epoch| epoch < self.head.body.epoch;
+            retain::is_garbage(name, &self.head) && !named.contains(name)
+                || mistaken!(LiveFileCollected) && written_for(name).is_some_and(is_old)
+        };
         for folder in [
             self.lane.state(""),
             self.lane.outbox(""),

@@ -33,8 +33,14 @@ impl Runtime {
         self.filler.dataflow.open(open.body.epoch_time)?;
         let filled = self.fill(&mut open, reporter, stop).await?;
         let idle = self.filler.activity.idle(self.filler.polled);
-        let closed =
+        let mut closed =
             poison::guarded(|| self.filler.dataflow.close(&idle)).map_err(Halt::failed_epoch)??;
+        if filled == Filled::Stopped && mistaken!(TailLost) {
+            closed.sinks.clear();
+            for sink in self.filler.sinks.values_mut() {
+                sink.abandon().await;
+            }
+        }
         let quiet = self.is_quiet(&open, &closed);
         if quiet {
             self.filler.dataflow.abandon()?;
@@ -123,7 +129,11 @@ impl Runtime {
         body.ledger = closed.ledger.clone();
         let holders = std::mem::take(&mut closed.holders);
         let permit = self.applier.checkpointer.decide(open.body).await?;
-        self.filler.dataflow.commit(closed, permit.epoch())?;
+        if mistaken!(StateNotKept) {
+            self.filler.dataflow.abandon()?;
+        } else {
+            self.filler.dataflow.commit(closed, permit.epoch())?;
+        }
         self.applier.pending = Some(Pending {
             permit,
             holders,

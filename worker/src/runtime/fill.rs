@@ -128,7 +128,9 @@ impl Filler {
             return None;
         }
         let (now, later) = raw.split_at(room);
-        self.carried = Some((source.clone(), later));
+        if !mistaken!(CarriedDropped) {
+            self.carried = Some((source.clone(), later));
+        }
         Some(now)
     }
 

@@ -187,6 +187,7 @@ impl From<StoreError> for Halt {
 impl From<Stop> for Halt {
     fn from(stop: Stop) -> Self {
         let remedy = match stop.reason {
+            reason::FENCED if mistaken!(TakeOverLoop) => Remedy::Wait,
             reason::FENCED => Remedy::Never,
             _ if stop.retry => Remedy::Wait,
             _ => Remedy::Person,

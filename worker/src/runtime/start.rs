@@ -189,7 +189,7 @@ async fn begin(
         fingerprints,
         max_records: start.checked.plan.checkpoint.max_records,
         again: start.poison.owned(),
-        seen: start.seen,
+        seen: start.seen.filter(|_| !mistaken!(SeenEpochIgnored)),
         clock: start.parts.clock.clone(),
         ids: start.ids.clone(),
         crash: start.parts.crash.clone(),
@@ -207,6 +207,9 @@ async fn positions(sources: &mut Sources, body: &Body) -> Result<Positions, Halt
         let known = body.positions.get(name).cloned().unwrap_or_default();
         let mut splits = source.splits(Some(&known)).await?;
         splits.extend(known);
+        if mistaken!(ReadsFromTheBeginning) {
+            splits.values_mut().for_each(|p| p.next.0 = 0);
+        }
         positions.insert(name.clone(), splits);
     }
     Ok(positions)
@@ -219,9 +222,13 @@ async fn restore(
     starts: &Positions,
 ) -> Result<(), Halt> {
     let body = checkpointer.body();
-    dataflow.restore_watermarks(&body.watermarks);
+    if !mistaken!(WatermarkNotRestored) {
+        dataflow.restore_watermarks(&body.watermarks);
+    }
     for (step, from) in body.reset.iter().flat_map(|reset| &reset.from) {
-        dataflow.begin_at(step, *from);
+        if !mistaken!(PartOverWhole) {
+            dataflow.begin_at(step, *from);
+        }
     }
     state::restore(dataflow, checkpointer).await?;
     for (source, splits) in starts {

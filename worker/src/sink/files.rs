@@ -169,13 +169,17 @@ impl DeadLetterSink {
                 check_prev(target, &self.marker(prev)?).await?;
             }
             crash.hit(Step::Begin, Moment::After);
+            let text = serde_json::to_vec(&body).map_err(|e| target.unavailable("a marker", &e))?;
+            if mistaken!(MarkerBeforeCopy) {
+                let put = target.store.put(&marker, text.clone().into()).await;
+                put.map_err(|e| target.unavailable("a marker cannot be written", &e))?;
+            }
             crash.hit(Step::Write, Moment::Before);
             for file in &body.files {
                 publish(target, file).await?;
             }
             crash.hit(Step::Write, Moment::After);
             crash.hit(Step::CommitSend, Moment::Before);
-            let text = serde_json::to_vec(&body).map_err(|e| target.unavailable("a marker", &e))?;
             let put = target.store.put(&marker, text.into()).await;
             put.map_err(|e| target.unavailable("a marker cannot be written", &e))?;
             crash.hit(Step::CommitSend, Moment::After);
@@ -237,7 +241,7 @@ async fn holds(target: &Target, marker: &Path, intent: &Intent) -> Result<bool, 
 
 /// What was applied before must still be there: a folder that was emptied is not written on.
 async fn check_prev(target: &Target, marker: &Path) -> Result<(), SinkError> {
-    if exists(target, marker).await? {
+    if mistaken!(NoMarkerTakenAsNothing) || exists(target, marker).await? {
         return Ok(());
     }
     let what = format!(
@@ -326,6 +330,9 @@ impl Sink for DeadLetterSink {
             size,
             rows,
         }];
+        if mistaken!(LettersBeforeDecision) {
+            publish(&target, &files[0]).await?;
+        }
         Ok(Some(json!(Body { files })))
     }
 

@@ -26,6 +26,8 @@ use parquet::schema::types::ColumnPath;
 use tokio::io::AsyncWriteExt;
 use tokio::task::{JoinError, JoinHandle};
 
+use crate::tasks;
+
 /// Encoded bytes at which a row group ends: small enough that its buffers fit a 256 MiB worker beside everything else.
 pub const ROW_GROUP_BYTES: usize = 8 << 20;
 
@@ -259,7 +261,7 @@ impl FileWriter {
             mut writer,
             with_nan,
         } = *self.settle().await?;
-        let ended = tokio::task::spawn_blocking(move || {
+        let ended = tasks::blocking(move || {
             let metadata = writer.finish()?;
             Ok::<_, ParquetError>((metadata, std::mem::take(writer.inner_mut())))
         });
@@ -296,7 +298,7 @@ impl FileWriter {
         job: impl FnOnce(&mut Encoder) -> Result<(), ParquetError> + Send + 'static,
     ) -> Result<(), Error> {
         let mut encoder = self.settle().await?;
-        self.encoder = State::Busy(tokio::task::spawn_blocking(move || {
+        self.encoder = State::Busy(tasks::blocking(move || {
             let done = job(&mut encoder);
             (encoder, done)
         }));

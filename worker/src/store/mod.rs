@@ -2,6 +2,7 @@
 //!
 //! Owns: reaching object stores and folders. Does not own: what an object means, when to try again, what a name is.
 
+pub mod contract;
 mod durable;
 #[cfg(test)]
 pub(crate) mod fault;
@@ -224,6 +225,9 @@ pub struct Storage {
     all_local: Option<PathBuf>,
     /// Folders that are not there are not made.
     reading_only: bool,
+    /// What every bucket stands in.
+    #[cfg(test)]
+    stand_in: Option<Arc<dyn ObjectStore>>,
 }
 
 impl Storage {
@@ -235,6 +239,17 @@ impl Storage {
             mappings,
             all_local: None,
             reading_only: false,
+            #[cfg(test)]
+            stand_in: None,
+        }
+    }
+
+    /// Makes this store the one bucket there is.
+    #[cfg(test)]
+    pub(crate) fn on(bucket: Arc<dyn ObjectStore>) -> Self {
+        Self {
+            stand_in: Some(bucket),
+            ..Self::new(None, Secrets::new("/nowhere"), Vec::new())
         }
     }
 
@@ -261,6 +276,10 @@ impl Storage {
 
     /// Opens a path. A folder is created unless it is only read; nothing is asked of an object store yet.
     pub fn open(&self, path: &StoragePath) -> Result<Location, StoreError> {
+        #[cfg(test)]
+        if let (Some(stand_in), StoragePath::S3 { bucket, prefix }) = (&self.stand_in, path) {
+            return s3::open_on(stand_in, bucket, prefix);
+        }
         let open_local = |dir: &FilePath| open_local(dir, self.reading_only);
         match (self.folder(path), path) {
             (Some(dir), _) => open_local(&dir),

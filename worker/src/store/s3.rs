@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use evp_api::plan::{S3Plan, SecretKeyRef};
 use futures::TryStreamExt;
-use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential};
+use object_store::aws::{AmazonS3Builder, AwsCredential};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{
@@ -29,13 +29,16 @@ const RETRIES: usize = 6;
 /// All attempts of one request.
 const RETRY_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// Without retries, and with retries.
+type Clients = [Arc<dyn ObjectStore>; 2];
+
 /// A prefix of a bucket.
 #[derive(Debug)]
 pub struct S3Store {
     /// Without retries.
-    once: AmazonS3,
+    once: Arc<dyn ObjectStore>,
     /// With retries.
-    patient: AmazonS3,
+    patient: Arc<dyn ObjectStore>,
     bucket: String,
     prefix: Path,
 }
@@ -68,19 +71,42 @@ pub(super) fn open(
     let (once, patient) = (build(0)?, build(RETRIES)?);
     let prefix = Path::parse(prefix).map_err(|e| unfit(e.to_string()))?;
     let url = Url::parse(&at).map_err(|e| unfit(e.to_string()))?;
-    let root: Arc<dyn ObjectStore> = Arc::new(patient.clone());
-    Ok(Location {
+    let clients: [Arc<dyn ObjectStore>; 2] = [Arc::new(once), Arc::new(patient)];
+    Ok(location(clients, bucket, prefix, url))
+}
+
+/// A prefix of a bucket, as these clients see it: the first repeats no request.
+fn location([once, patient]: Clients, bucket: &str, prefix: Path, url: Url) -> Location {
+    Location {
+        object_store: Arc::new(PrefixStore::new(Arc::clone(&patient), prefix.clone())),
+        root: Arc::clone(&patient),
         store: Arc::new(S3Store {
             once,
             patient,
             bucket: bucket.to_owned(),
             prefix: prefix.clone(),
         }),
-        object_store: Arc::new(PrefixStore::new(Arc::clone(&root), prefix.clone())),
-        root,
         prefix,
         url,
-    })
+    }
+}
+
+/// A prefix of the bucket that this store stands for: everything but the client itself is as it is in S3.
+#[cfg(test)]
+pub(super) fn open_on(
+    stand_in: &Arc<dyn ObjectStore>,
+    bucket: &str,
+    prefix: &str,
+) -> Result<Location, StoreError> {
+    let at = format!("s3://{bucket}/{prefix}");
+    let unfit = |why: String| StoreError::Unfit {
+        at: at.clone(),
+        why,
+    };
+    let folder = Path::parse(prefix).map_err(|e| unfit(e.to_string()))?;
+    let url = Url::parse(&at).map_err(|e| unfit(e.to_string()))?;
+    let clients = [Arc::clone(stand_in), Arc::clone(stand_in)];
+    Ok(location(clients, bucket, folder, url))
 }
 
 fn builder(

@@ -127,7 +127,7 @@ impl EventTime {
             .batch
             .column(self.column)
             .as_primitive::<TimestampMicrosecondType>();
-        if times.values().iter().all(|&t| t <= bound) {
+        if times.values().iter().all(|&t| t <= bound) || mistaken!(FutureAccepted) {
             return Ok(rows);
         }
         let mask: BooleanArray = times.values().iter().map(|&t| Some(t <= bound)).collect();

@@ -188,7 +188,7 @@ impl Aggregate {
         watermark: Option<Micros>,
     ) -> Result<(Rows, Vec<Reject>), DataFusionError> {
         let w = watermark.unwrap_or(Micros(i64::MIN));
-        if watermark.is_none() && self.from == i64::MIN {
+        if watermark.is_none() && self.from == i64::MIN || mistaken!(LateReopensWindow) {
             return Ok((rows, Vec::new()));
         }
         let starts = self.starts(&rows.batch);

@@ -125,10 +125,19 @@ impl Commit {
         }}));
     }
 
+    /// Takes the marker out.
+    #[cfg(test)]
+    pub(super) fn forget_marker(&mut self) {
+        self.0.retain(|action| action.get("txn").is_none());
+    }
+
     /// One line an action.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         let mut text = String::new();
         for action in self.0 {
+            if mistaken!(NoTxn) && action.get("txn").is_some() {
+                continue;
+            }
             text.push_str(&action.to_string());
             text.push('\n');
         }

@@ -61,7 +61,8 @@ impl Rolling<'_> {
         loop {
             crash.hit(Step::Begin, Moment::Before);
             log.refresh().await?;
-            if standing(log, self.intent).await? == Standing::Done {
+            let rebased = doubt.is_some() && mistaken!(ConflictRebased);
+            if standing(log, self.intent).await? == Standing::Done && !rebased {
                 return Ok(Applied {
                     version: log.version(),
                 });
@@ -142,6 +143,7 @@ async fn standing(log: &mut TableLog, intent: &Intent) -> Result<Standing, SinkE
     match (marker, prev) {
         (Some(marker), _) if marker >= epoch => Ok(Standing::Done),
         (marker, prev) if marker == prev => Ok(Standing::Due),
+        (None, Some(_)) if mistaken!(NoMarkerTakenAsNothing) => Ok(Standing::Due),
         (None, Some(prev)) => Err(log.target().stop(
             reason::SINK_HISTORY_LOST,
             &format!(

@@ -20,6 +20,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use super::actions::{ActiveFile, Commit};
 use super::target::Target;
 use crate::sink::SinkError;
+use crate::tasks;
 
 /// Commits between two checkpoints of the log.
 const CHECKPOINT_EVERY: u64 = 100;
@@ -220,7 +221,7 @@ impl TableLog {
         job: impl FnOnce(&dyn Engine) -> DeltaResult<T> + Send + 'static,
     ) -> Result<T, SinkError> {
         let engine = Arc::clone(&self.engine);
-        match tokio::task::spawn_blocking(move || job(engine.as_ref())).await {
+        match tasks::blocking(move || job(engine.as_ref())).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(e)) => Err(self
                 .target

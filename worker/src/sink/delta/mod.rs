@@ -21,7 +21,7 @@ mod target;
 mod upsert;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 mod append;
 mod faults;
 mod files;
-mod upsert;
+pub(crate) mod upsert;
 
 use std::sync::Arc;
 use std::time::Duration;

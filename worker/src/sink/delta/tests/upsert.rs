@@ -56,7 +56,7 @@ async fn a_later_change_of_a_key_replaces_an_earlier_one_of_the_epoch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unchanged_rows_cause_no_rewrite_and_still_a_commit() {
+pub(crate) async fn unchanged_rows_cause_no_rewrite_and_still_a_commit() {
     let world = World::new();
     let mut sink = world.upsert("a").await;
     sink.write(1, &[(1, Some("a")), (2, None)]).await;
@@ -117,7 +117,7 @@ async fn a_lost_reply_does_not_double() {
 
 /// The trap: removes of files that an OPTIMIZE has already replaced, committed as if nothing had happened.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_optimize_before_our_commit_does_not_double() {
+pub(crate) async fn an_optimize_before_our_commit_does_not_double() {
     let world = World::new();
     let mut sink = world.upsert("a").await;
     sink.write(1, &[(1, Some("a")), (2, Some("b"))]).await;
