@@ -23,6 +23,9 @@ const DURATIONS: &[&str] = &[
     "spec.sources[].watermark.delay",
     "spec.sources[].watermark.idleTimeout",
     "spec.sources[].watermark.maxFuture",
+    "spec.steps[].aggregate.window.hopping.size",
+    "spec.steps[].aggregate.window.hopping.slide",
+    "spec.steps[].aggregate.window.session.gap",
     "spec.steps[].aggregate.window.tumbling.size",
 ];
 
@@ -31,6 +34,7 @@ const LABELS: &[&str] = &[
     "spec.sources[].name",
     "spec.steps[].name",
     "spec.steps[].from",
+    "spec.steps[].validate.rules[].name",
     "spec.sinks[].name",
     "spec.sinks[].from",
     "spec.skip[].source",
@@ -56,6 +60,7 @@ const MAPS: &[(&str, &str, Option<u32>)] = &[
     ("spec.sources[].schema.fields", "name", None),
     ("spec.sources[].kafka.startOffsets", "partition", None),
     ("spec.steps", "name", None),
+    ("spec.steps[].validate.rules", "name", None),
     ("spec.sinks", "name", None),
     ("status.sources", "name", Some(16)),
     ("status.steps", "name", Some(64)),
@@ -137,8 +142,8 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
     (
         "spec.steps[]",
-        "[has(self.query), has(self.aggregate)].exists_one(given, given)",
-        "must have exactly one kind: `query` or `aggregate`",
+        "[has(self.query), has(self.validate), has(self.aggregate)].exists_one(given, given)",
+        "must have exactly one kind: `query`, `validate` or `aggregate`",
     ),
     (
         "spec.steps[].query",
@@ -147,8 +152,13 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
     (
         "spec.steps[].aggregate.window",
-        "has(self.tumbling)",
-        "must have exactly one kind: `tumbling`",
+        "[has(self.tumbling), has(self.hopping), has(self.session)].exists_one(given, given)",
+        "must have exactly one kind: `tumbling`, `hopping` or `session`",
+    ),
+    (
+        "spec.steps[].aggregate",
+        "!has(self.window.session) || (has(self.groupBy) && size(self.groupBy) > 0)",
+        "`groupBy` must name a column: a session needs a key",
     ),
     (
         "spec.sinks[]",

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::window::Window;
 
-/// One transformation: exactly one kind (`query`, `aggregate`).
+/// One transformation: exactly one kind (`query`, `validate`, `aggregate`).
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Step {
@@ -18,6 +18,9 @@ pub struct Step {
     /// SQL without memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<Query>,
+    /// Rules that every row must keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validate: Option<Validate>,
     /// Aggregation over windows of event time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregate: Option<Aggregate>,
@@ -35,6 +38,32 @@ pub struct Query {
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16_384))]
     pub filter: Option<String>,
+}
+
+/// Rules over single rows. A row for which each is true passes unchanged; any other is a dead letter (code `RuleFailed`) that
+/// names every rule it breaks.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Validate {
+    /// The rules, by name.
+    #[schemars(length(min = 1, max = 64))]
+    pub rules: Vec<Rule>,
+}
+
+/// One rule of a `validate`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rule {
+    /// Name that the dead letter says; a DNS label.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// SQL condition that must be true. Null is not true: where a column may be null, say so, as in `x IS NULL OR x > 0`.
+    #[schemars(length(min = 1, max = 16_384))]
+    pub check: String,
+    /// What the dead letter says beside the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub message: Option<String>,
 }
 
 /// Aggregation per window and group. Adds `window_start` and `window_end`; its keys are `window_start` and `groupBy`.

@@ -72,7 +72,19 @@ fn refused() -> Vec<(&'static str, Value)> {
         ("/sources/0/kafka", topic(json!({"tls": {"key": secret}}))),
         ("/steps/1/query", json!({"where": "true"})),
         ("/steps/0/query", json!({})),
+        (
+            "/steps/0/validate",
+            json!({"rules": [{"name": "a", "check": "true"}]}),
+        ),
         ("/steps/1/aggregate/window", json!({})),
+        (
+            "/steps/1/aggregate/window",
+            json!({"session": {"gap": "5m"}}),
+        ),
+        (
+            "/steps/1/aggregate/window/hopping",
+            json!({"size": "5m", "slide": "1m"}),
+        ),
         ("/sinks/0/stdout", json!({})),
     ]
 }

@@ -295,8 +295,21 @@ pub enum StepKind {
         /// `None`: all rows.
         filter: Option<String>,
     },
+    /// Rules that rows must keep, at least one.
+    Validate(Vec<RulePlan>),
     /// Aggregation over windows.
     Aggregate(AggregatePlan),
+}
+
+/// See [`crate::step::Rule`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct RulePlan {
+    /// Its name.
+    pub name: String,
+    /// SQL condition.
+    pub check: String,
+    /// What is said of a row that breaks it, beside the name.
+    pub message: Option<String>,
 }
 
 /// See [`crate::step::Aggregate`].
@@ -312,6 +325,9 @@ pub struct AggregatePlan {
     pub late: Late,
 }
 
+/// Most windows that hold one instant.
+pub const MOST_HOPS: i64 = 1440;
+
 /// How event time is cut. Microseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum WindowPlan {
@@ -321,6 +337,20 @@ pub enum WindowPlan {
         size: i64,
         /// An instant at which a window starts.
         origin: i64,
+    },
+    /// `[start, start + size)`, one every `slide`.
+    Hopping {
+        /// Length; positive, at most [`MOST_HOPS`] times `slide`.
+        size: i64,
+        /// From one start to the next; positive, at most `size`.
+        slide: i64,
+        /// An instant at which a window starts.
+        origin: i64,
+    },
+    /// `[first row, last row + gap)` of a group.
+    Session {
+        /// Positive.
+        gap: i64,
     },
 }
 

@@ -28,14 +28,21 @@ pub(super) fn refine(
     old: Option<&Value>,
     new: Option<&Value>,
 ) -> Class {
-    let keeps = if path.ends_with(".window.tumbling.size") {
+    let lengths = [
+        "tumbling.size",
+        "hopping.size",
+        "hopping.slide",
+        "session.gap",
+    ];
+    let of_window = |member: &str| path.ends_with(&format!(".window.{member}"));
+    let keeps = if lengths.into_iter().any(of_window) {
         same(|text| parse_duration(text).ok(), old, new)
-    } else if path.ends_with(".window.tumbling.origin") {
+    } else if of_window("tumbling.origin") || of_window("hopping.origin") {
         instant(old).is_some() && instant(old) == instant(new)
     } else if path.ends_with(".aggregate.measures") {
         same(|text| Some(words(text)), old, new)
     } else if let Some(step) = item(path, "steps") {
-        let whole = [".from", ".query", ".aggregate"];
+        let whole = [".from", ".query", ".validate", ".aggregate"];
         whole.iter().any(|end| path.ends_with(end)) && !specs.bears_state(step)
     } else if path.contains(".schema.fields[") && path.ends_with("].type") && specs.states_fit() {
         true

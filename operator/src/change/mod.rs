@@ -95,6 +95,8 @@ pub const TABLE: &[(&str, Class)] = &[
     ("steps[*].from", Class::Incompatible),
     ("steps[*].query", Class::Incompatible),
     ("steps[*].query.**", Class::Rolling),
+    ("steps[*].validate", Class::Incompatible),
+    ("steps[*].validate.**", Class::Rolling),
     ("steps[*].aggregate", Class::Incompatible),
     ("steps[*].aggregate.window.**", Class::Incompatible),
     ("steps[*].aggregate.groupBy", Class::Incompatible),

@@ -21,6 +21,8 @@ pub enum RejectCode {
     FutureEventTime,
     /// SQL failed on the row (semantics 38).
     ExpressionFailed,
+    /// A rule of `validate` is not true for the row; the message names every such rule.
+    RuleFailed,
     /// The row came after its windows had closed and `late` is `DeadLetter`.
     Late,
     /// A sink's key column is null.

@@ -1,17 +1,46 @@
-//! Windows of event time (semantics 16).
+//! Windows of event time (semantics 16, 17). A session's end moves with its last row; the others are cut beforehand.
 
 use evp_api::plan::WindowPlan;
 
-/// Start of the window that holds an instant; microseconds.
+/// Start of the newest window that holds an instant; microseconds. Of a session: of the slot, `gap` wide, that holds it. Two
+/// instants of one slot are less than `gap` apart, so they are always in one session.
 pub fn start(window: WindowPlan, t: i64) -> i64 {
-    let WindowPlan::Tumbling { size, origin } = window;
-    origin + (t - origin).div_euclid(size) * size
+    let (step, origin) = match window {
+        WindowPlan::Tumbling { size, origin } => (size, origin),
+        WindowPlan::Hopping { slide, origin, .. } => (slide, origin),
+        WindowPlan::Session { gap } => (gap, 0),
+    };
+    origin + (t - origin).div_euclid(step) * step
 }
 
-/// End of the window that starts there.
+/// End of the window that starts there; of a session: of one whose last row is there.
 pub fn end(window: WindowPlan, start: i64) -> i64 {
-    let WindowPlan::Tumbling { size, .. } = window;
-    start + size
+    start.saturating_add(length(window))
+}
+
+/// From the start of a window to its end; of a session: from its last row.
+pub fn length(window: WindowPlan) -> i64 {
+    match window {
+        WindowPlan::Tumbling { size, .. } | WindowPlan::Hopping { size, .. } => size,
+        WindowPlan::Session { gap } => gap,
+    }
+}
+
+/// From the start of a window to that of the next.
+pub fn slide(window: WindowPlan) -> i64 {
+    match window {
+        WindowPlan::Tumbling { size, .. } => size,
+        WindowPlan::Hopping { slide, .. } => slide,
+        WindowPlan::Session { gap } => gap,
+    }
+}
+
+/// Most windows that hold one instant.
+pub fn hops(window: WindowPlan) -> i64 {
+    match window {
+        WindowPlan::Hopping { size, slide, .. } => (size + slide - 1) / slide,
+        WindowPlan::Tumbling { .. } | WindowPlan::Session { .. } => 1,
+    }
 }
 
 #[cfg(test)]
@@ -43,5 +72,24 @@ mod tests {
     fn rule_16_an_origin_shifts_all_windows() {
         check(10, 3, 2, -7);
         check(10, 3, 3, 3);
+    }
+
+    #[test]
+    fn rule_16_an_instant_lies_in_each_window_that_begins_within_size_before_it() {
+        for (size, slide, origin) in [(10, 5, 0), (10, 3, 1), (10, 10, 0), (7, 2, -3)] {
+            let window = WindowPlan::Hopping {
+                size,
+                slide,
+                origin,
+            };
+            for t in -30..30 {
+                let newest = start(window, t);
+                let held = (0..hops(window)).map(|hop| newest - hop * slide);
+                let held: Vec<_> = held.filter(|&start| t < end(window, start)).collect();
+                let begins = (-60..60).rev().filter(|s| (s - origin) % slide == 0);
+                let all: Vec<_> = begins.filter(|&s| s <= t && t < s + size).collect();
+                assert_eq!(held, all, "{window:?} t = {t}");
+            }
+        }
     }
 }

@@ -6,6 +6,8 @@ use crate::plan::{Code, Violation};
 
 /// Longest SQL text.
 const MAX_SQL: usize = 16_384;
+/// Longest message of a rule.
+const MAX_MESSAGE: usize = 1024;
 /// Longest name of a column.
 const MAX_COLUMN: usize = 255;
 
@@ -29,6 +31,10 @@ pub(super) fn hold(spec: &EventPipelineSpec, findings: &mut Findings) {
     for (i, step) in spec.steps.iter().enumerate() {
         let groups = step.aggregate.as_ref().map_or(0, |a| a.group_by.len());
         count(format!("spec.steps[{i}].aggregate.groupBy"), groups, 0, 32);
+        if let Some(validate) = &step.validate {
+            let path = format!("spec.steps[{i}].validate.rules");
+            count(path, validate.rules.len(), 1, 64);
+        }
     }
     for (i, sink) in spec.sinks.iter().enumerate() {
         count(format!("spec.sinks[{i}].keys"), sink.keys.len(), 0, 32);
@@ -58,6 +64,14 @@ fn sql_texts(spec: &EventPipelineSpec, findings: &mut Findings) {
         for (field, text) in texts {
             if let Some(text) = text {
                 text_fits(format!("spec.steps[{i}].{field}"), text, MAX_SQL, findings);
+            }
+        }
+        let rules = step.validate.iter().flat_map(|validate| &validate.rules);
+        for (j, rule) in rules.enumerate() {
+            let path = format!("spec.steps[{i}].validate.rules[{j}]");
+            text_fits(format!("{path}.check"), &rule.check, MAX_SQL, findings);
+            if let Some(message) = &rule.message {
+                text_fits(format!("{path}.message"), message, MAX_MESSAGE, findings);
             }
         }
     }

@@ -66,6 +66,7 @@ fn keys(raw: &Sink, path: &str, graph: &Graph<'_>, findings: &mut Findings) -> O
             Node::Step(i) => graph.spec().steps[i].aggregate.as_ref(),
             Node::Source(_) => None,
         });
+    let merges = aggregate.is_some_and(|a| a.window.session.is_some());
     let inherited = aggregate.map(|a| {
         std::iter::once("window_start".to_owned())
             .chain(a.group_by.iter().cloned())
@@ -90,6 +91,15 @@ fn keys(raw: &Sink, path: &str, graph: &Graph<'_>, findings: &mut Findings) -> O
                 format!("{path}.mode"),
                 message,
             ));
+            None
+        }
+        Mode::Update if merges => {
+            let message =
+                "sessions merge while they are open, so a row of one could have to be taken back";
+            findings.add(
+                Violation::new(Code::Misplaced, format!("{path}.mode"), message)
+                    .help("use `mode: Append`: one row when the session closes"),
+            );
             None
         }
         Mode::Update if raw.keys.is_empty() => inherited,

@@ -1,12 +1,12 @@
-//! Steps: queries and aggregates.
+//! Steps: queries, rules and aggregates.
 
 use super::graph::{Graph, Node};
-use super::text::{instant, positive};
 use super::{Findings, exactly_one, node_name};
 use crate::pipeline::EventPipelineSpec;
-use crate::plan::{AggregatePlan, Code, Late, NodeName, StepKind, StepPlan, Violation, WindowPlan};
-use crate::step::{Aggregate, Query};
-use crate::window::Window;
+use crate::plan::{AggregatePlan, Code, Late, NodeName, RulePlan, StepKind, StepPlan, Violation};
+use crate::step::{Aggregate, Query, Validate};
+
+mod window;
 
 pub(super) fn step(
     index: usize,
@@ -20,18 +20,24 @@ pub(super) fn step(
     let name = node_name(&raw.name, &path, findings);
     let kinds = [
         ("query", raw.query.is_some()),
+        ("validate", raw.validate.is_some()),
         ("aggregate", raw.aggregate.is_some()),
     ];
     let one = exactly_one(&path, &kinds, findings);
     let query = raw.query.as_ref();
     let query = query.map(|raw| self::query(raw, &format!("{path}.query"), findings));
+    let validate = raw.validate.as_ref().and_then(|raw| {
+        reads_records(index, "validate", graph, findings);
+        rules(raw, &format!("{path}.validate.rules"), findings).map(StepKind::Validate)
+    });
     let aggregate = raw.aggregate.as_ref().and_then(|raw| {
-        stands_above_rows(index, &path, graph, findings);
+        has_a_watermark(index, &path, graph, findings);
+        late_rows_are_records(index, &path, graph, findings);
         let path = format!("{path}.aggregate");
         late_rows_have_a_place(raw, routes, &path, findings);
         aggregate(raw, &path, findings).map(StepKind::Aggregate)
     });
-    let kind = query.or(aggregate).filter(|_| one);
+    let kind = query.or(validate).or(aggregate).filter(|_| one);
     Some(StepPlan {
         name: name?,
         from: NodeName::new(&raw.from)?,
@@ -54,8 +60,56 @@ fn query(raw: &Query, path: &str, findings: &mut Findings) -> StepKind {
     }
 }
 
+fn rules(raw: &Validate, path: &str, findings: &mut Findings) -> Option<Vec<RulePlan>> {
+    let mut rules = Vec::new();
+    for (i, rule) in raw.rules.iter().enumerate() {
+        let name = node_name(&rule.name, &format!("{path}[{i}]"), findings);
+        findings.require(raw.rules[..i].iter().all(|r| r.name != rule.name), || {
+            let message = format!("`{}` is the name of another rule", rule.name);
+            Violation::new(Code::DuplicateName, format!("{path}[{i}].name"), message)
+        });
+        rules.push(name.map(|name| RulePlan {
+            name: name.as_str().to_owned(),
+            check: rule.check.clone(),
+            message: rule.message.clone(),
+        }));
+    }
+    rules.into_iter().collect()
+}
+
+/// The nearest aggregate above a step; `None` also in a circle, which has its own finding.
+fn aggregate_above<'a>(index: usize, graph: &Graph<'a>) -> Option<&'a str> {
+    let steps = &graph.spec().steps;
+    let above = graph.above(&steps[index].from);
+    let aggregate = above.iter().find_map(|node| match node {
+        Node::Step(i) if steps[*i].aggregate.is_some() => Some(steps[*i].name.as_str()),
+        _ => None,
+    });
+    aggregate.filter(|_| !above.contains(&Node::Step(index)))
+}
+
+/// A step that judges records needs records: the rows of an aggregate come from none that could be kept.
+fn reads_records(index: usize, kind: &str, graph: &Graph<'_>, findings: &mut Findings) {
+    if let Some(name) = aggregate_above(index, graph) {
+        let message = format!(
+            "`{kind}` reads records, and rows of the aggregate `{name}` come from no single one"
+        );
+        let path = format!("spec.steps[{index}].{kind}");
+        let fault = Violation::new(Code::Misplaced, path, message);
+        findings.add(fault.help(format!(
+            "put it above `{name}`, or use a `query` with `where`"
+        )));
+    }
+}
+
 fn aggregate(raw: &Aggregate, path: &str, findings: &mut Findings) -> Option<AggregatePlan> {
-    let window = window(&raw.window, &format!("{path}.window"), findings);
+    let window = window::window(&raw.window, &format!("{path}.window"), findings);
+    let has_key = raw.window.session.is_none() || !raw.group_by.is_empty();
+    findings.require(has_key, || {
+        let message = "a session needs a key: rows of whom follow each other";
+        Violation::new(Code::OutOfRange, format!("{path}.groupBy"), message)
+            .help("name at least one column, or use `tumbling` or `hopping` windows")
+    });
     for (i, column) in raw.group_by.iter().enumerate() {
         findings.require(!raw.group_by[..i].contains(column), || {
             Violation::new(
@@ -73,58 +127,38 @@ fn aggregate(raw: &Aggregate, path: &str, findings: &mut Findings) -> Option<Agg
     })
 }
 
-fn window(raw: &Window, path: &str, findings: &mut Findings) -> Option<WindowPlan> {
-    if !exactly_one(path, &[("tumbling", raw.tumbling.is_some())], findings) {
-        return None;
-    }
-    let tumbling = raw.tumbling.as_ref()?;
-    let size = positive(&tumbling.size, &format!("{path}.tumbling.size"), findings);
-    let origin = match &tumbling.origin {
-        Some(origin) => instant(origin, &format!("{path}.tumbling.origin"), findings),
-        None => Some(0),
-    };
-    Some(WindowPlan::Tumbling {
-        size: i64::try_from(size?.as_micros()).ok()?,
-        origin: origin?,
-    })
-}
-
-/// An aggregate needs a watermark above it, and no other aggregate.
-fn stands_above_rows(index: usize, path: &str, graph: &Graph<'_>, findings: &mut Findings) {
+/// An aggregate needs a watermark above it.
+fn has_a_watermark(index: usize, path: &str, graph: &Graph<'_>, findings: &mut Findings) {
     let above = graph.above(&graph.spec().steps[index].from);
     if above.contains(&Node::Step(index)) {
         return; // A circle has its own finding.
     }
-    for node in above {
-        match node {
-            Node::Step(i) if graph.spec().steps[i].aggregate.is_some() => {
-                let message = format!(
-                    "an aggregate over the aggregate `{}` is not built yet",
-                    graph.spec().steps[i].name
-                );
-                findings.add(Violation::new(
-                    Code::NotBuilt,
-                    format!("{path}.from"),
-                    message,
-                ));
-            }
-            Node::Source(i) if graph.spec().sources[i].watermark.is_none() => {
-                let name = &graph.spec().sources[i].name;
-                let message =
-                    format!("source `{name}` has no `watermark`, so no window would ever close");
-                findings.add(
-                    Violation::new(
-                        Code::WatermarkNeeded,
-                        format!("{path}.aggregate.window"),
-                        message,
-                    )
-                    .help(format!(
-                        "give source `{name}` a `watermark: {{column: …, delay: …}}`"
-                    )),
-                );
-            }
-            _ => {}
-        }
+    let source = above.iter().find_map(|node| match node {
+        Node::Source(i) => Some(&graph.spec().sources[*i]),
+        Node::Step(_) => None,
+    });
+    if let Some(source) = source.filter(|source| source.watermark.is_none()) {
+        let name = &source.name;
+        let message = format!("source `{name}` has no `watermark`, so no window would ever close");
+        let path = format!("{path}.aggregate.window");
+        findings.add(
+            Violation::new(Code::WatermarkNeeded, path, message).help(format!(
+                "give source `{name}` a `watermark: {{column: …, delay: …}}`"
+            )),
+        );
+    }
+}
+
+/// Rows of an aggregate are of closed windows: they come once, and in time.
+fn late_rows_are_records(index: usize, path: &str, graph: &Graph<'_>, findings: &mut Findings) {
+    let late = |raw: &Aggregate| raw.late == Late::DeadLetter;
+    let steps = &graph.spec().steps;
+    if let Some(name) = aggregate_above(index, graph)
+        && steps[index].aggregate.as_ref().is_some_and(late)
+    {
+        let message = format!("rows of the aggregate `{name}` are never late");
+        let fault = Violation::new(Code::Misplaced, format!("{path}.aggregate.late"), message);
+        findings.add(fault.help(format!("take it out, or give it to `{name}`")));
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema};
-use datafusion_common::DFSchema;
+use datafusion_common::{DFSchema, DataFusionError};
 use datafusion_expr::expr::AggregateFunction;
 use datafusion_expr::{Expr, ExprSchemable, lit};
-use evp_api::plan::{AggregatePlan, Code, NodeName, Violation, WatermarkPlan};
+use evp_api::plan::{AggregatePlan, Code, NodeName, Violation, WatermarkPlan, WindowPlan};
 
 use super::{AggregatePlanned, Measure, MeasureKind};
 use crate::sql::{self, Scope, Text, instant, is_meta};
@@ -20,8 +20,10 @@ pub(super) struct Asked<'a> {
     pub(super) aggregate: &'a AggregatePlan,
     pub(super) source: &'a NodeName,
     pub(super) watermark: &'a WatermarkPlan,
-    /// The event time comes through the queries above untouched.
+    /// The event time comes through the steps above untouched.
     pub(super) event_time_passes: bool,
+    /// The nearest aggregate above; `None`: rows are of records.
+    pub(super) above: Option<(&'a NodeName, &'a AggregatePlanned)>,
     /// Of the step, such as `spec.steps[1]`.
     pub(super) path: &'a str,
 }
@@ -36,7 +38,8 @@ impl Asked<'_> {
             sql: &self.aggregate.measures,
             path: &path,
         };
-        let measures = measures(text, scope).map_err(|more| faults.extend(more));
+        let measures = measures(text, scope).and_then(|measures| self.merge(measures, &path));
+        let measures = measures.map_err(|more| faults.extend(more));
         let (Some(event_time), Ok(measures)) = (event_time, measures) else {
             return Err(faults);
         };
@@ -60,28 +63,35 @@ impl Asked<'_> {
             input: scope.columns.clone(),
             output: Arc::new(Schema::new(fields)),
             event_time,
+            above: above(self.above).map_err(|e| fails(&path, &e))?,
             groups,
             measures,
             allowed_lateness: i64::try_from(lateness).unwrap_or(i64::MAX),
         };
-        Aggregate::new(planned.clone())
-            .map_err(|e| vec![Violation::new(Code::SqlPlan, path, e.strip_backtrace())])?;
+        Aggregate::new(planned.clone()).map_err(|e| fails(&path, &e))?;
         Ok(planned)
     }
 
     /// The source's watermark speaks of this very column: a query that changed it would make rows late, or windows close
     /// too early.
     fn event_time(&self, scope: &Scope, faults: &mut Vec<Violation>) -> Option<usize> {
-        let column = &self.watermark.column;
+        let column = match self.above {
+            Some(_) => "window_end",
+            None => &self.watermark.column,
+        };
         let found = scope
             .columns
-            .index_of(column)
+            .index_of(column.as_ref())
             .ok()
             .filter(|_| self.event_time_passes);
         if found.is_none() {
+            let whose = match self.above {
+                Some((above, _)) => format!("aggregate `{above}`"),
+                None => format!("source `{}`", self.source),
+            };
             let message = format!(
-                "`{}` must pass `{column}`, the event time of source `{}`, unchanged",
-                scope.node, self.source
+                "`{}` must pass `{column}`, the event time of {whose}, unchanged",
+                scope.node
             );
             faults.push(
                 Violation::new(Code::UnknownColumn, format!("{}.from", self.path), message)
@@ -89,6 +99,27 @@ impl Asked<'_> {
             );
         }
         found
+    }
+
+    /// Distinct values are kept by window, and sessions merge.
+    fn merge(&self, measures: Vec<Measure>, path: &str) -> Result<Vec<Measure>, Vec<Violation>> {
+        let merges = matches!(self.aggregate.window, WindowPlan::Session { .. });
+        let distinct = |m: &&Measure| matches!(m.kind, MeasureKind::Distinct(_));
+        let refused = measures.iter().filter(distinct).filter(|_| merges);
+        let message = |m: &Measure| {
+            format!(
+                "`{}`: count(DISTINCT x) over sessions is not built yet",
+                m.field.name()
+            )
+        };
+        let faults: Vec<_> = refused
+            .map(|m| Violation::new(Code::SqlFunction, path, message(m)))
+            .collect();
+        if faults.is_empty() {
+            Ok(measures)
+        } else {
+            Err(faults)
+        }
     }
 
     fn groups(&self, scope: &Scope, faults: &mut Vec<Violation>) -> Vec<usize> {
@@ -104,6 +135,19 @@ impl Asked<'_> {
         }
         groups
     }
+}
+
+fn above(
+    aggregate: Option<(&NodeName, &AggregatePlanned)>,
+) -> Result<Option<String>, DataFusionError> {
+    let fingerprint = |above: &AggregatePlanned| {
+        Aggregate::new(above.clone()).map(|above| above.fingerprint().to_owned())
+    };
+    aggregate.map(|(_, above)| fingerprint(above)).transpose()
+}
+
+fn fails(path: &str, error: &DataFusionError) -> Vec<Violation> {
+    vec![Violation::new(Code::SqlPlan, path, error.strip_backtrace())]
 }
 
 fn group(name: &str, scope: &Scope) -> Result<usize, Violation> {

@@ -4,6 +4,7 @@ mod aggregate;
 mod node;
 mod query;
 mod sink;
+mod validate;
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,9 @@ use arrow::datatypes::SchemaRef;
 use evp_api::EventPipelineSpec;
 use evp_api::plan::{Code, NodeName, Plan, StepKind, StepPlan, Violation, digest_input};
 
-pub use node::{AggregatePlanned, Measure, MeasureKind, QueryPlanned, StepPlanned};
+pub use node::{
+    AggregatePlanned, Measure, MeasureKind, QueryPlanned, RulePlanned, StepPlanned, ValidatePlanned,
+};
 
 use crate::decode::{MetaColumns, row_schema};
 use crate::protocol::digest::Digest;
@@ -104,21 +107,43 @@ fn plan_step(
             };
             asked.plan(&scope).map(StepPlanned::Query)
         }
+        StepKind::Validate(rules) => {
+            validate::plan(rules, &format!("{path}.validate.rules"), &scope)
+                .map(StepPlanned::Validate)
+        }
         StepKind::Aggregate(aggregate) => {
             let source = plan.source(&step.source);
             let Some(watermark) = source.and_then(|s| s.watermark.as_ref()) else {
                 let message = "the source has no `watermark`";
                 return Err(vec![Violation::new(Code::WatermarkNeeded, path, message)]);
             };
+            let above = aggregate_above(plan, planned, &step.from);
+            let event_time = above.map_or(watermark.column.as_str(), |_| "window_end");
             let asked = aggregate::Asked {
                 aggregate,
                 source: &step.source,
                 watermark,
-                event_time_passes: passes(plan, planned, &step.from, &watermark.column),
+                event_time_passes: passes(plan, planned, &step.from, event_time),
+                above,
                 path,
             };
             asked.plan(&scope).map(StepPlanned::Aggregate)
         }
+    }
+}
+
+/// The nearest aggregate from a node upwards.
+fn aggregate_above<'a>(
+    plan: &'a Plan,
+    planned: &'a Steps,
+    node: &NodeName,
+) -> Option<(&'a NodeName, &'a AggregatePlanned)> {
+    let mut step = plan.step(node)?;
+    loop {
+        if let Some(StepPlanned::Aggregate(above)) = planned.get(&step.name) {
+            return Some((&step.name, above));
+        }
+        step = plan.step(&step.from)?;
     }
 }
 
@@ -128,6 +153,7 @@ fn passes(plan: &Plan, planned: &Steps, node: &NodeName, column: &str) -> bool {
     while let Some(step) = plan.step(node) {
         match planned.get(node) {
             Some(StepPlanned::Query(query)) if query.passes(column) => node = &step.from,
+            Some(StepPlanned::Validate(_)) => node = &step.from,
             Some(StepPlanned::Query(_)) | None => return false,
             Some(StepPlanned::Aggregate(_)) => return true,
         }
@@ -149,6 +175,7 @@ fn meta_columns(plan: &Plan) -> BTreeMap<NodeName, MetaColumns> {
                 .flatten()
                 .map(String::as_str)
                 .collect(),
+            StepKind::Validate(rules) => rules.iter().map(|rule| rule.check.as_str()).collect(),
             StepKind::Aggregate(aggregate) => vec![&aggregate.measures],
         };
         let named = texts

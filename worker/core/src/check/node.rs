@@ -11,6 +11,8 @@ use evp_api::plan::AggregatePlan;
 pub enum StepPlanned {
     /// SQL without memory.
     Query(QueryPlanned),
+    /// Rules that rows must keep.
+    Validate(ValidatePlanned),
     /// Aggregation over windows.
     Aggregate(AggregatePlanned),
 }
@@ -20,6 +22,7 @@ impl StepPlanned {
     pub fn output(&self) -> SchemaRef {
         match self {
             Self::Query(query) => query.output.clone(),
+            Self::Validate(validate) => validate.columns.clone(),
             Self::Aggregate(aggregate) => aggregate.output.clone(),
         }
     }
@@ -38,6 +41,26 @@ pub struct QueryPlanned {
     pub filter: Option<Expr>,
 }
 
+/// Planned rules.
+#[derive(Clone, Debug)]
+pub struct ValidatePlanned {
+    /// Columns in and out.
+    pub columns: SchemaRef,
+    /// The rules, in order; at least one.
+    pub rules: Vec<RulePlanned>,
+}
+
+/// A planned rule.
+#[derive(Clone, Debug)]
+pub struct RulePlanned {
+    /// Its name.
+    pub name: String,
+    /// What is said of a row that breaks it, beside the name.
+    pub message: Option<String>,
+    /// What must be true.
+    pub check: Expr,
+}
+
 /// A planned aggregate.
 #[derive(Clone, Debug)]
 pub struct AggregatePlanned {
@@ -47,13 +70,17 @@ pub struct AggregatePlanned {
     pub input: SchemaRef,
     /// `window_start`, `window_end`, the groups, the measures.
     pub output: SchemaRef,
-    /// Index of the event-time column in the input.
+    /// Index of the event-time column in the input; below an aggregate `window_end`, whose rows are of the microsecond
+    /// before it (semantics 7).
     pub event_time: usize,
+    /// Fingerprint of the nearest aggregate above; `None`: rows are of records.
+    pub above: Option<String>,
     /// Indices of the group columns in the input.
     pub groups: Vec<usize>,
     /// The measures, in order.
     pub measures: Vec<Measure>,
-    /// How long a closed window still takes rows in, microseconds.
+    /// How long a closed window still takes rows in, microseconds. It counts once, however many aggregates follow each
+    /// other: the output watermark of one is behind by it, and what one gives out is never late for the next.
     pub allowed_lateness: i64,
 }
 

@@ -91,7 +91,11 @@ fn columns(
     }
 }
 
-fn condition(text: Text<'_>, scope: &Scope) -> Result<datafusion_expr::Expr, Vec<Violation>> {
+/// A condition over single rows.
+pub(super) fn condition(
+    text: Text<'_>,
+    scope: &Scope,
+) -> Result<datafusion_expr::Expr, Vec<Violation>> {
     let filter = sql::condition(text, scope)?;
     if sql::has_aggregate(&filter) {
         Err(vec![over_rows(text.path)])

@@ -46,6 +46,30 @@ fn an_aggregate_gives_its_window_its_groups_and_its_measures() {
 }
 
 #[test]
+fn every_rule_that_cannot_be_planned_is_found_at_its_check() {
+    let mut spec = orders();
+    spec["steps"][0] = serde_json::json!({"name": "placed", "from": "orders", "validate": {"rules": [
+        {"name": "fits", "check": "_meta.offset >= 0"}, {"name": "a", "check": "totl > 0"},
+        {"name": "b", "check": "total + 1"}, {"name": "c", "check": "sum(total) > 1"}, {"name": "d", "check": "total >"}]}});
+    let found = judge(&spec).unwrap_err();
+    let brief: Vec<_> = found.iter().map(|v| (v.code, v.path.as_str())).collect();
+    let at = |i: usize| format!("spec.steps[0].validate.rules[{i}].check");
+    assert_eq!(
+        brief,
+        [
+            (Code::UnknownColumn, &*at(1)),
+            (Code::SqlPlan, &*at(2)),
+            (Code::SqlFunction, &*at(3)),
+            (Code::SqlSyntax, &*at(4)),
+        ]
+    );
+    spec["steps"][0]["validate"]["rules"] =
+        serde_json::json!([{"name": "fits", "check": "total > 0"}]);
+    // The event time passes, and so do the columns that are asked for below.
+    judge(&spec).unwrap();
+}
+
+#[test]
 fn an_unknown_group_column_is_named_with_what_there_is() {
     let path = "spec.steps[1].aggregate.groupBy[0]";
     let found = finds(

@@ -9,12 +9,12 @@ pub enum DataflowError {
     /// An expression or an accumulator failed, and no single record is to blame.
     #[error("{}", .0.strip_backtrace())]
     Compute(#[from] DataFusionError),
-    /// A query below an aggregate cannot compute a row of a window. There is no record to route away.
+    /// A step below an aggregate cannot compute a row of a window. There is no record to route away.
     #[error(
         "step {step} cannot compute a row of a window: {why}; make its text fit every row, for example by nullif(x, 0)"
     )]
     WindowRow {
-        /// The query.
+        /// The step.
         step: NodeName,
         /// What failed, without the values it failed on.
         why: String,

@@ -50,18 +50,25 @@ impl Flow<'_> {
                 self.reject(&name, passed.rejects);
                 self.feed(&name, passed.rows)
             }
+            Step::Validate(validate) => {
+                let judged = validate.push(rows)?;
+                counts.output += judged.rows.batch.num_rows() as u64;
+                counts.rejected += judged.rejects.len() as u64;
+                self.reject(&name, judged.rejects);
+                self.feed(&name, judged.rows)
+            }
             Step::Aggregate { aggregate, late } => {
                 let input = self.graph.inputs.get(self.source);
                 let watermark = input.and_then(super::Input::decided);
                 let counted = aggregate.push(rows, watermark)?;
                 counts.output += counted.counted;
-                counts.late += counted.late.len() as u64;
+                counts.late += counted.late;
                 counts.rejected += counted.rejects.len() as u64;
                 let routed = *late == Late::DeadLetter;
                 self.reject(&name, counted.rejects);
                 if routed {
                     let late = counted
-                        .late
+                        .late_records
                         .into_iter()
                         .map(|reject| self.explained(reject));
                     let late = late.collect();
@@ -123,7 +130,7 @@ impl Dataflow {
         Ok(())
     }
 
-    /// Rows of closed windows, through the queries below to the Append sinks.
+    /// Rows of closed windows, through the queries below to the Append sinks and into the aggregates below (semantics 7).
     pub(super) fn closed_rows(
         &mut self,
         node: &NodeName,
@@ -135,23 +142,32 @@ impl Dataflow {
         }
         self.hand_over(node, rows, out)?;
         for at in self.readers(node) {
-            let Node { name, step, .. } = &self.nodes[at];
-            let Step::Query(query) = step else {
-                continue;
-            };
+            let Node {
+                name, step, source, ..
+            } = &mut self.nodes[at];
+            let name = name.clone();
             let rows = Rows {
                 batch: rows.clone(),
                 origin: Vec::new(),
             };
-            let passed = query.push(rows)?;
-            if let Some(reject) = passed.rejects.into_iter().next() {
-                return Err(DataflowError::WindowRow {
-                    step: name.clone(),
-                    why: reject.message,
-                });
+            match step {
+                Step::Query(query) => {
+                    let passed = query.push(rows)?;
+                    all_computed(&name, passed.rejects)?;
+                    self.closed_rows(&name, &passed.rows.batch, out)?;
+                }
+                Step::Aggregate { aggregate, .. } => {
+                    let watermark = self.inputs.get(source).and_then(super::Input::decided);
+                    let counts = self.ledger.steps.entry(name.clone()).or_default();
+                    counts.input += rows.batch.num_rows() as u64;
+                    let counted = aggregate.push(rows, watermark)?;
+                    counts.output += counted.counted;
+                    counts.late += counted.late;
+                    all_computed(&name, counted.rejects)?;
+                }
+                // The plan refuses it here.
+                Step::Validate(_) => {}
             }
-            let name = name.clone();
-            self.closed_rows(&name, &passed.rows.batch, out)?;
         }
         Ok(())
     }
@@ -189,6 +205,17 @@ impl Dataflow {
             self.changes(&name, &projected, &refused(&passes), out)?;
         }
         Ok(())
+    }
+}
+
+/// There is no record to route away.
+fn all_computed(step: &NodeName, rejects: Vec<Reject>) -> Result<(), DataflowError> {
+    match rejects.into_iter().next() {
+        Some(reject) => Err(DataflowError::WindowRow {
+            step: step.clone(),
+            why: reject.message,
+        }),
+        None => Ok(()),
     }
 }
 

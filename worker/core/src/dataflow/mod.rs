@@ -24,6 +24,7 @@ use crate::state::{StateChange, StateWrite};
 use crate::step;
 use crate::step::aggregate::{self, Aggregate, Loaded, StateReader};
 use crate::step::query::Query;
+use crate::step::validate::Validate;
 use crate::watermark::Snapshot;
 pub use error::DataflowError;
 use flow::Flow;
@@ -73,6 +74,7 @@ struct Node {
 #[derive(Debug)]
 enum Step {
     Query(Query),
+    Validate(Validate),
     Aggregate {
         aggregate: Box<Aggregate>,
         late: Late,
@@ -142,6 +144,7 @@ impl Dataflow {
             .map(|(step, planned)| {
                 let built = match planned {
                     StepPlanned::Query(query) => Step::Query(Query::new(query.clone())?),
+                    StepPlanned::Validate(rules) => Step::Validate(Validate::new(rules.clone())?),
                     StepPlanned::Aggregate(planned) => Step::Aggregate {
                         late: planned.plan.late,
                         aggregate: Box::new(Aggregate::new(planned.clone())?),
@@ -179,8 +182,12 @@ impl Dataflow {
         }
     }
 
-    /// A step that a reset made begin anew takes in only windows that start at this instant or later.
+    /// A step that a reset made begin anew takes in only windows that start at this instant or later; below aggregates later
+    /// by their windows, since those that had begun there never come.
     pub fn begin_at(&mut self, step: &NodeName, from: Micros) {
+        let above = self.aggregates_above(step);
+        let longest = above.filter_map(Aggregate::longest_window);
+        let from = Micros(longest.fold(from.0, i64::saturating_add));
         if let Some(aggregate) = self.aggregate_mut(step) {
             aggregate.begin_at(from);
         }
@@ -243,7 +250,17 @@ impl Dataflow {
     fn aggregates(&self) -> impl Iterator<Item = (&NodeName, &Aggregate)> {
         self.nodes.iter().filter_map(|node| match &node.step {
             Step::Aggregate { aggregate, .. } => Some((&node.name, aggregate.as_ref())),
-            Step::Query(_) => None,
+            Step::Query(_) | Step::Validate(_) => None,
+        })
+    }
+
+    fn aggregates_above(&self, step: &NodeName) -> impl Iterator<Item = &Aggregate> {
+        let node = |name: &NodeName| self.nodes.iter().find(|node| &node.name == name);
+        let first = node(step).and_then(|step| node(&step.from));
+        let above = std::iter::successors(first, move |below| node(&below.from));
+        above.filter_map(|node| match &node.step {
+            Step::Aggregate { aggregate, .. } => Some(aggregate.as_ref()),
+            Step::Query(_) | Step::Validate(_) => None,
         })
     }
 
@@ -256,7 +273,7 @@ impl Dataflow {
         let node = self.nodes.iter_mut().find(|node| &node.name == name)?;
         match &mut node.step {
             Step::Aggregate { aggregate, .. } => Some(aggregate),
-            Step::Query(_) => None,
+            Step::Query(_) | Step::Validate(_) => None,
         }
     }
 
@@ -267,6 +284,7 @@ impl Dataflow {
         for node in &mut self.nodes {
             match &mut node.step {
                 Step::Query(query) => query.open(now)?,
+                Step::Validate(validate) => validate.open(now)?,
                 Step::Aggregate { aggregate, .. } => aggregate.open(now)?,
             }
         }

@@ -429,3 +429,5 @@ fn state_of_another_meaning_is_refused() {
 }
 
 mod failures;
+mod histories;
+mod rules;

@@ -6,20 +6,24 @@
 
 mod files;
 mod groups;
+mod late;
 mod layout;
 mod measures;
+mod sessions;
 mod store;
 mod sum;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, TimestampMicrosecondArray};
-use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, TimestampMicrosecondArray};
+use arrow::compute;
+use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::DataFusionError;
+use evp_api::plan::WindowPlan;
 
 use crate::check::AggregatePlanned;
-use crate::dead_letter::{Reject, RejectCode};
+use crate::dead_letter::Reject;
 use crate::position::{Epoch, Micros};
 use crate::protocol::head::StepState;
 use crate::state::{StateChange, StateWrite};
@@ -29,6 +33,7 @@ use groups::Groups;
 use layout::Layout;
 pub use layout::{Loaded, RestoreError};
 use measures::Measures;
+use sessions::{Extent, Joined, Sessions};
 use store::{Merged, State};
 
 /// A running aggregate.
@@ -36,10 +41,19 @@ use store::{Merged, State};
 pub struct Aggregate {
     plan: AggregatePlanned,
     measures: Measures,
-    state: State,
+    kept: Kept,
     open: Open,
     /// Windows that start earlier were begun before a reset.
     from: i64,
+}
+
+/// The stored state.
+#[derive(Debug)]
+enum Kept {
+    /// Of windows that are cut beforehand.
+    Windows(State),
+    /// Of windows that merge.
+    Sessions(Sessions),
 }
 
 /// What the open epoch gathered.
@@ -47,6 +61,8 @@ pub struct Aggregate {
 struct Open {
     groups: Groups,
     partial: measures::Partial,
+    /// Of sessions: times of each group's first and last row.
+    extents: Vec<Extent>,
 }
 
 /// What pushing rows did.
@@ -54,8 +70,10 @@ struct Open {
 pub struct Counted {
     /// Rows that went into a window.
     pub counted: u64,
-    /// Late rows, as rejects without a step's decision on them.
-    pub late: Vec<Reject>,
+    /// Rows that came too late.
+    pub late: u64,
+    /// Those of them that are of records, as rejects without a step's decision on them.
+    pub late_records: Vec<Reject>,
     /// Rows on which SQL failed.
     pub rejects: Vec<Reject>,
 }
@@ -74,26 +92,43 @@ impl StateReader {
 /// What closing an epoch gave. Nothing of it counts before [`Aggregate::commit`].
 #[derive(Debug)]
 pub struct Closing {
-    /// One row per (window, group) whose values changed.
+    /// One row per (window, group) whose values changed; none of sessions.
     pub changed: RecordBatch,
     /// One row per group of the windows that closed.
     pub closed: RecordBatch,
-    merged: Merged,
+    change: Change,
+}
+
+#[derive(Debug)]
+enum Change {
+    Windows(Merged),
+    Sessions(Joined),
+}
+
+/// Rows of one batch that go into one window each.
+struct Hop {
+    starts: Int64Array,
+    times: Int64Array,
+    values: Vec<ArrayRef>,
+    groups: Vec<ArrayRef>,
 }
 
 impl Aggregate {
     /// An aggregate without state.
     pub fn new(plan: AggregatePlanned) -> Result<Self, DataFusionError> {
         let measures = Measures::new(&plan)?;
-        let state = State::new(Layout::new(&plan, &measures)?);
-        let open = Open {
-            groups: Groups::new(&plan)?,
-            partial: measures.partial()?,
+        let layout = Layout::new(&plan, &measures)?;
+        let kept = match plan.plan.window {
+            WindowPlan::Session { gap } => Kept::Sessions(Sessions::new(layout, gap)),
+            WindowPlan::Tumbling { .. } | WindowPlan::Hopping { .. } => {
+                Kept::Windows(State::new(layout))
+            }
         };
+        let open = opened(&plan, &measures)?;
         Ok(Self {
             plan,
             measures,
-            state,
+            kept,
             open,
             from: i64::MIN,
         })
@@ -112,17 +147,22 @@ impl Aggregate {
 
     /// Forgets what the open epoch gathered.
     pub fn abandon(&mut self) -> Result<(), DataFusionError> {
-        self.open = Open {
-            groups: Groups::new(&self.plan)?,
-            partial: self.measures.partial()?,
-        };
+        self.open = opened(&self.plan, &self.measures)?;
         Ok(())
     }
 
     /// Windows that start before this were begun before a reset: what comes for them is late, so that a part never takes the
-    /// place of a whole.
+    /// place of a whole. A session that starts less than `gap` after it may be the rest of an older one and is not emitted.
     pub fn begin_at(&mut self, from: Micros) {
         self.from = from.0;
+    }
+
+    /// Windows of this are at most so long; `None`: sessions are not bounded.
+    pub fn longest_window(&self) -> Option<i64> {
+        match self.kept {
+            Kept::Windows(_) => Some(window::length(self.plan.plan.window)),
+            Kept::Sessions(_) => None,
+        }
     }
 
     /// Takes rows in; `watermark` is that of the last decided epoch (semantics 5, 6).
@@ -131,33 +171,21 @@ impl Aggregate {
         rows: Rows,
         watermark: Option<Micros>,
     ) -> Result<Counted, DataFusionError> {
-        let (rows, late) = self.on_time(rows, watermark)?;
-        let before = rows.batch.num_rows();
+        let w = watermark.unwrap_or(Micros(i64::MIN));
+        let judged = self.on_time(rows, w)?;
         let compiled = Compiled {
             exprs: self.measures.arguments(),
             name: &|argument| self.measure_of(argument),
         };
-        let computed = evaluate(&compiled, rows)?;
-        let batch = &computed.rows.batch;
-        debug_assert_eq!(before, batch.num_rows() + computed.rejects.len());
-        if batch.num_rows() > 0 {
-            let starts = self.starts(batch);
-            let assigned = self.open.groups.assign(&starts, batch, &self.plan.groups)?;
-            let gathered = measures::Gathered {
-                values: &computed.values,
-                groups: &assigned,
-                starts: &starts,
-            };
-            self.measures.update(
-                &mut self.open.partial,
-                &gathered,
-                &self.open.groups,
-                &self.state,
-            )?;
+        let computed = evaluate(&compiled, judged.rows)?;
+        let counted = computed.rows.batch.num_rows() as u64;
+        if counted > 0 {
+            self.gather(&computed.rows.batch, computed.values, w)?;
         }
         Ok(Counted {
-            counted: batch.num_rows() as u64,
-            late,
+            counted,
+            late: judged.late,
+            late_records: judged.late_records,
             rejects: computed.rejects,
         })
     }
@@ -168,81 +196,104 @@ impl Aggregate {
         Some(of.field.name().clone())
     }
 
-    /// Window start of each row.
-    fn starts(&self, batch: &RecordBatch) -> Int64Array {
+    /// Event time of each row. A window's row is of its last microsecond (semantics 7).
+    fn times(&self, batch: &RecordBatch) -> Int64Array {
         let times = batch
             .column(self.plan.event_time)
             .as_primitive::<TimestampMicrosecondType>();
-        times
-            .values()
-            .iter()
-            .map(|&t| window::start(self.plan.plan.window, t))
-            .collect::<Vec<_>>()
-            .into()
+        let before = i64::from(self.plan.above.is_some());
+        times.unary(|t| t - before)
     }
 
-    /// A row is late iff `window_end + allowedLateness ≤ W`; equal is late for the window, not for the row's own time.
-    fn on_time(
-        &self,
-        rows: Rows,
-        watermark: Option<Micros>,
-    ) -> Result<(Rows, Vec<Reject>), DataFusionError> {
-        let w = watermark.unwrap_or(Micros(i64::MIN));
-        if watermark.is_none() && self.from == i64::MIN || mistaken!(LateReopensWindow) {
-            return Ok((rows, Vec::new()));
+    /// Start of the newest window of each time; of a session: of its slot.
+    fn starts(&self, times: &Int64Array) -> Int64Array {
+        times.unary(|t| window::start(self.plan.plan.window, t))
+    }
+
+    /// The group columns.
+    fn group_columns(&self, batch: &RecordBatch) -> Vec<ArrayRef> {
+        let columns = self.plan.groups.iter();
+        columns.map(|&i| Arc::clone(batch.column(i))).collect()
+    }
+
+    /// Counts each row in every window of it that is open.
+    fn gather(
+        &mut self,
+        batch: &RecordBatch,
+        values: Vec<ArrayRef>,
+        w: Micros,
+    ) -> Result<(), DataFusionError> {
+        let times = self.times(batch);
+        let newest = Hop {
+            starts: self.starts(&times),
+            times,
+            values,
+            groups: self.group_columns(batch),
+        };
+        let plan = self.plan.plan.window;
+        for hop in 1..window::hops(plan) {
+            let starts = newest.starts.unary(|s| s - hop * window::slide(plan));
+            if let Some(older) = newest.in_open(starts, |t, start| {
+                t < window::end(plan, start) && self.is_open(start, w)
+            })? {
+                self.count(&older)?;
+            }
         }
-        let starts = self.starts(&rows.batch);
-        if starts.values().iter().all(|&start| self.is_open(start, w)) {
-            return Ok((rows, Vec::new()));
-        }
-        let mask = starts
-            .values()
-            .iter()
-            .map(|&start| Some(self.is_open(start, w)))
-            .collect::<Vec<_>>()
-            .into();
-        let late = rows
-            .origin
-            .iter()
-            .zip(starts.values())
-            .filter(|(_, start)| !self.is_open(**start, w));
-        let late = late.map(|(&record, start)| Reject {
-            record,
-            code: RejectCode::Late,
-            message: if self.is_closed(*start, w) {
-                "the row came after its window had closed".into()
-            } else {
-                "AfterReset: the row's window had begun before the step was reset".into()
-            },
-            field: None,
-        });
-        let late = late.collect();
-        Ok((rows.filter(&mask)?, late))
+        self.count(&newest)
     }
 
-    fn is_open(&self, start: i64, w: Micros) -> bool {
-        start >= self.from && !self.is_closed(start, w)
-    }
-
-    fn is_closed(&self, start: i64, w: Micros) -> bool {
-        window::end(self.plan.plan.window, start).saturating_add(self.plan.allowed_lateness) <= w.0
+    fn count(&mut self, rows: &Hop) -> Result<(), DataFusionError> {
+        let assigned = self.open.groups.assign(&rows.starts, &rows.groups)?;
+        let state = match &self.kept {
+            Kept::Windows(state) => Some(state),
+            Kept::Sessions(_) => {
+                let times = rows.times.values().iter();
+                let times = assigned.iter().copied().zip(times.copied());
+                extend(&mut self.open.extents, times);
+                None
+            }
+        };
+        let gathered = measures::Gathered {
+            values: &rows.values,
+            groups: &assigned,
+            starts: &rows.starts,
+        };
+        self.measures
+            .update(&mut self.open.partial, &gathered, &self.open.groups, state)
     }
 
     /// Closes the epoch at the new watermark: merges, finds what changed and which windows close. The stored state is as
     /// before until [`Self::commit`].
     pub fn close(&mut self, watermark: Option<Micros>) -> Result<Closing, DataFusionError> {
-        let merged = self
-            .state
-            .merge(&mut self.open.partial, &self.open.groups, &self.measures)?;
-        let changed = self.emit(merged.changed().collect())?;
-        let closes = |start: i64| watermark.is_some_and(|w| self.is_closed(start, w));
-        let merged = self.state.closing(merged, closes);
-        let closed = self.emit(self.state.closed_rows(&merged).into_iter().collect())?;
-        Ok(Closing {
-            changed,
-            closed,
-            merged,
-        })
+        let Self { open, measures, .. } = self;
+        let nothing = RecordBatch::new_empty(self.plan.output.clone());
+        match &self.kept {
+            Kept::Windows(state) => {
+                let merged = state.merge(&mut open.partial, &open.groups, measures)?;
+                let changed = self.emit(merged.changed().collect())?;
+                let closes = |start: i64| watermark.is_some_and(|w| self.is_closed(start, w));
+                let merged = state.closing(merged, closes);
+                let closed = self.emit(state.closed_rows(&merged).into_iter().collect())?;
+                Ok(Closing {
+                    changed,
+                    closed,
+                    change: Change::Windows(merged),
+                })
+            }
+            Kept::Sessions(sessions) => {
+                let gathered = (&open.groups, open.extents.as_slice());
+                let joined = sessions.join(&mut open.partial, gathered, measures)?;
+                let closes = |last: i64| watermark.is_some_and(|w| self.is_closed(last, w));
+                let joined = sessions.closing(joined, closes);
+                let whole = joined.closed().filter(|(key, _)| self.is_whole(key));
+                let closed = self.emit(whole.collect())?;
+                Ok(Closing {
+                    changed: nothing,
+                    closed,
+                    change: Change::Sessions(joined),
+                })
+            }
+        }
     }
 
     /// State rows to output rows.
@@ -250,30 +301,30 @@ impl Aggregate {
         if rows.is_empty() {
             return Ok(RecordBatch::new_empty(self.plan.output.clone()));
         }
-        let layout = &self.state.layout;
+        let layout = self.layout();
         let mut columns = layout.keys_to_columns(rows.iter().map(|row| row.0))?;
         let starts = columns.remove(0);
-        let starts = starts.as_primitive::<arrow::datatypes::Int64Type>();
-        let ends: Vec<i64> = starts
-            .values()
-            .iter()
-            .map(|&s| window::end(self.plan.plan.window, s))
-            .collect();
-        let mut output: Vec<ArrayRef> = vec![
-            Arc::new(
-                TimestampMicrosecondArray::from(starts.values().to_vec()).with_timezone("UTC"),
-            ),
-            Arc::new(TimestampMicrosecondArray::from(ends).with_timezone("UTC")),
-        ];
+        let mut states = layout.states_to_columns(rows.iter().map(|row| row.1))?;
+        let last = match self.kept {
+            Kept::Windows(_) => Arc::clone(&starts),
+            Kept::Sessions(_) => states.remove(0),
+        };
+        let end = |t: i64| window::end(self.plan.plan.window, t);
+        let ends: Int64Array = last.as_primitive::<Int64Type>().unary(end);
+        let starts = starts.as_primitive::<Int64Type>();
+        let mut output = vec![instants(starts), instants(&ends)];
         output.extend(columns);
-        let states = layout.states_to_columns(rows.iter().map(|row| row.1))?;
         output.extend(self.measures.evaluate(&states, rows.len())?);
         Ok(RecordBatch::try_new(self.plan.output.clone(), output)?)
     }
 
     /// What a closing does to the buckets of state files.
     pub fn change(&self, closing: &Closing) -> StateChange {
-        self.state.change(&closing.merged)
+        match (&self.kept, &closing.change) {
+            (Kept::Windows(state), Change::Windows(merged)) => state.change(merged),
+            (Kept::Sessions(sessions), Change::Sessions(joined)) => sessions.change(joined),
+            _ => StateChange::default(),
+        }
     }
 
     /// The files of a change, beside those that `held` names; each is made when it is asked for.
@@ -282,38 +333,120 @@ impl Aggregate {
         closing: &'a Closing,
         change: &'a StateChange,
         held: &'a StepState,
-    ) -> impl Iterator<Item = Result<StateWrite, DataFusionError>> + Send + 'a {
-        self.state.writes(&closing.merged, change, held)
+    ) -> Box<dyn Iterator<Item = Result<StateWrite, DataFusionError>> + Send + 'a> {
+        match (&self.kept, &closing.change) {
+            (Kept::Windows(state), Change::Windows(merged)) => {
+                Box::new(files::writes((state, merged), change, held))
+            }
+            (Kept::Sessions(sessions), Change::Sessions(joined)) => {
+                Box::new(files::writes((sessions, joined), change, held))
+            }
+            _ => Box::new(std::iter::empty()),
+        }
     }
 
     /// The epoch was decided.
     pub fn commit(&mut self, closing: Closing, epoch: Epoch) -> Result<(), DataFusionError> {
-        self.state.apply(closing.merged, epoch);
+        match (&mut self.kept, closing.change) {
+            (Kept::Windows(state), Change::Windows(merged)) => state.apply(merged, epoch),
+            (Kept::Sessions(sessions), Change::Sessions(joined)) => sessions.apply(joined, epoch),
+            _ => {}
+        }
         self.abandon()
+    }
+
+    fn layout(&self) -> &Arc<Layout> {
+        match &self.kept {
+            Kept::Windows(state) => &state.layout,
+            Kept::Sessions(sessions) => &sessions.layout,
+        }
     }
 
     /// Reads files of this state, in any thread.
     pub fn reader(&self) -> StateReader {
-        StateReader(Arc::clone(&self.state.layout))
+        StateReader(Arc::clone(self.layout()))
     }
 
     /// Takes in what a file holds that `epoch` wrote. Files of a bucket come in the order in which the head names them.
     pub fn restore(&mut self, loaded: Loaded, epoch: Epoch) {
-        self.state.take_in(loaded, epoch);
+        match &mut self.kept {
+            Kept::Windows(state) => state.take_in(loaded, epoch),
+            Kept::Sessions(sessions) => sessions.take_in(loaded, epoch),
+        }
     }
 
     /// Names what the state means: a head with another fingerprint does not fit.
     pub fn fingerprint(&self) -> &str {
-        self.state.layout.fingerprint()
+        self.layout().fingerprint()
     }
 
-    /// Windows that hold at least one group.
+    /// Windows that hold at least one group; sessions that are open.
     pub fn open_windows(&self) -> usize {
-        self.state.windows.len()
+        match &self.kept {
+            Kept::Windows(state) => state.windows.len(),
+            Kept::Sessions(sessions) => sessions.len(),
+        }
     }
 
     /// Bytes that the stored state and the open epoch hold, about.
     pub fn state_bytes(&self) -> usize {
-        self.state.bytes() + self.open.groups.bytes() + self.open.partial.bytes()
+        let stored = match &self.kept {
+            Kept::Windows(state) => state.bytes(),
+            Kept::Sessions(sessions) => sessions.bytes(),
+        };
+        let extents = self.open.extents.len() * size_of::<Extent>();
+        stored + self.open.groups.bytes() + self.open.partial.bytes() + extents
     }
+}
+
+impl Hop {
+    /// The same rows in the windows that start there, as far as these hold them and are open; `None`: there is none.
+    fn in_open(
+        &self,
+        starts: Int64Array,
+        holds: impl Fn(i64, i64) -> bool,
+    ) -> Result<Option<Self>, DataFusionError> {
+        let both = self.times.values().iter().zip(starts.values());
+        let mask: BooleanArray = both.map(|(&t, &start)| Some(holds(t, start))).collect();
+        if mask.true_count() == 0 {
+            return Ok(None);
+        }
+        let kept = |array: &ArrayRef| compute::filter(array, &mask);
+        let ints = |array: &Int64Array| {
+            compute::filter(array, &mask).map(|kept| kept.as_primitive::<Int64Type>().clone())
+        };
+        Ok(Some(Self {
+            starts: ints(&starts)?,
+            times: ints(&self.times)?,
+            values: self.values.iter().map(kept).collect::<Result<_, _>>()?,
+            groups: self.groups.iter().map(kept).collect::<Result<_, _>>()?,
+        }))
+    }
+}
+
+/// An epoch that gathered nothing.
+fn opened(plan: &AggregatePlanned, measures: &Measures) -> Result<Open, DataFusionError> {
+    Ok(Open {
+        groups: Groups::new(plan)?,
+        partial: measures.partial()?,
+        extents: Vec::new(),
+    })
+}
+
+/// Takes rows of numbered groups in; new groups come in the order of their numbers.
+fn extend(extents: &mut Vec<Extent>, rows: impl Iterator<Item = (usize, i64)>) {
+    for (group, t) in rows {
+        match extents.get_mut(group) {
+            Some(extent) => {
+                extent.first = extent.first.min(t);
+                extent.last = extent.last.max(t);
+            }
+            None => extents.push(Extent { first: t, last: t }),
+        }
+    }
+}
+
+fn instants(micros: &Int64Array) -> ArrayRef {
+    let instants = TimestampMicrosecondArray::from(micros.values().to_vec());
+    Arc::new(instants.with_timezone("UTC"))
 }

@@ -2,6 +2,7 @@
 
 pub mod aggregate;
 pub mod query;
+pub mod validate;
 
 use std::sync::Arc;
 

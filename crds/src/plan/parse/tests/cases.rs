@@ -238,6 +238,28 @@ fn graph() -> Vec<Case> {
             Instant,
         ),
         at("/steps/0/aggregate/window", json!({}), ExactlyOne),
+        hops("5m", "6m"),
+        hops("24h1m", "1m"),
+        hops("5m", "0s"),
+        of(
+            "/steps/0/aggregate/window",
+            json!({"hopping": {"size": "x", "slide": "1m"}}),
+            Duration,
+            "steps[0].aggregate.window.hopping.size",
+        ),
+        of(
+            "/steps/0/aggregate/window",
+            json!({"hopping": {"size": "5m", "slide": "1m", "origin": "today"}}),
+            Instant,
+            "steps[0].aggregate.window.hopping.origin",
+        ),
+        of(
+            "/steps/2",
+            json!({"name": "per-hour", "from": "revenue", "aggregate": {
+                "window": {"tumbling": {"size": "1h"}}, "measures": "sum(n) AS n", "late": "DeadLetter"}}),
+            Misplaced,
+            "steps[2].aggregate.late",
+        ),
         of(
             "/steps/0/aggregate/groupBy",
             json!(["region", "region"]),
@@ -247,6 +269,42 @@ fn graph() -> Vec<Case> {
         at("/steps/0/aggregate/groupBy/0", json!(""), OutOfRange),
         at("/steps/0/aggregate/measures", json!(" "), OutOfRange),
         at("/steps/1/query", json!({}), ExactlyOne),
+        of(
+            "/steps/1",
+            rules(json!([])),
+            OutOfRange,
+            "steps[1].validate.rules",
+        ),
+        of(
+            "/steps/1",
+            rules(json!([{"name": "a", "check": " "}])),
+            OutOfRange,
+            "steps[1].validate.rules[0].check",
+        ),
+        of(
+            "/steps/1",
+            rules(json!([{"name": "a", "check": "true", "message": ""}])),
+            OutOfRange,
+            "steps[1].validate.rules[0].message",
+        ),
+        of(
+            "/steps/1",
+            rules(json!([{"name": "A b", "check": "true"}])),
+            Name,
+            "steps[1].validate.rules[0].name",
+        ),
+        of(
+            "/steps/1",
+            rules(json!([{"name": "a", "check": "true"}, {"name": "a", "check": "false"}])),
+            DuplicateName,
+            "steps[1].validate.rules[1].name",
+        ),
+        of(
+            "/steps/2",
+            json!({"name": "valid", "from": "revenue", "validate": {"rules": [{"name": "a", "check": "n > 0"}]}}),
+            Misplaced,
+            "steps[2].validate",
+        ),
         of(
             "/steps/0/query",
             json!({"where": "true"}),
@@ -274,6 +332,16 @@ fn graph() -> Vec<Case> {
         ),
         at("/sinks", json!([]), OutOfRange),
     ]
+}
+
+fn hops(size: &str, slide: &str) -> Case {
+    let window = json!({"hopping": {"size": size, "slide": slide}});
+    let at = "steps[0].aggregate.window.hopping.slide";
+    of("/steps/0/aggregate/window", window, OutOfRange, at)
+}
+
+fn rules(rules: Value) -> Value {
+    json!({"name": "placed", "from": "orders", "validate": {"rules": rules}})
 }
 
 fn secret(name: &str, key: &str) -> Value {
@@ -330,6 +398,15 @@ fn what_must_go_with_something_else_is_found_without_it() {
         WatermarkNeeded,
         "steps[0].aggregate.window",
     ));
+    let sessions = json!({"session": {"gap": "5m"}});
+    let windows = "/steps/0/aggregate/window";
+    check(&of(windows, sessions.clone(), Misplaced, "sinks[1].mode"));
+    let mut keyless = orders();
+    edit(&mut keyless, windows, sessions);
+    edit(&mut keyless, "/steps/0/aggregate/groupBy", json!([]));
+    edit(&mut keyless, "/sinks/1/mode", json!("Append"));
+    let group_by = "spec.steps[0].aggregate.groupBy";
+    assert_eq!(found(keyless), [(OutOfRange, group_by.to_owned())]);
     let partitions = "/sinks/0/delta/partitionBy";
     let mode = json!("Update");
     without(

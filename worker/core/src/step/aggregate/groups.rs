@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array};
 use arrow::datatypes::DataType;
-use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use datafusion_common::DataFusionError;
 use hashbrown::HashMap;
@@ -47,12 +46,11 @@ impl Groups {
     pub(super) fn assign(
         &mut self,
         starts: &Int64Array,
-        batch: &RecordBatch,
-        columns: &[usize],
+        columns: &[ArrayRef],
     ) -> Result<Vec<usize>, DataFusionError> {
         let start: ArrayRef = Arc::new(starts.clone());
         let arrays: Vec<ArrayRef> = std::iter::once(start)
-            .chain(columns.iter().map(|&i| batch.column(i).clone()))
+            .chain(columns.iter().cloned())
             .collect();
         let rows = self.converter.convert_columns(&arrays)?;
         Ok(rows.iter().map(|row| self.number(row.data())).collect())

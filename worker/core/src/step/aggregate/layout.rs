@@ -20,6 +20,7 @@ use crate::check::AggregatePlanned;
 use crate::protocol::digest::Digest;
 use crate::protocol::head::Bucket;
 use crate::state::{self, Section};
+use crate::window;
 
 /// Windows of at most this much time lie in one bucket, but for a window that is longer.
 const SPAN: i64 = 3_600_000_000;
@@ -55,6 +56,8 @@ pub(super) struct Layout {
     state_fields: Vec<Field>,
     fingerprint: String,
     span: i64,
+    /// Windows are sessions.
+    merges: bool,
 }
 
 /// What one file is to hold.
@@ -66,6 +69,8 @@ pub(super) struct FileRows<'a> {
     pub(super) groups: Vec<(&'a [u8], &'a [u8])>,
     /// Keys of distinct values.
     pub(super) distinct: Vec<&'a [u8]>,
+    /// Keys of sessions whose older rows are gone.
+    pub(super) gone: Vec<&'a [u8]>,
 }
 
 /// Key and state of a group.
@@ -77,6 +82,7 @@ pub struct Loaded {
     pub(super) closed: Vec<i64>,
     pub(super) groups: Vec<LoadedGroup>,
     pub(super) distinct: Vec<Box<[u8]>>,
+    pub(super) gone: Vec<Arc<[u8]>>,
 }
 
 /// Window start of a group's key: the first eight bytes after its marker, as arrow's row format writes an integer.
@@ -89,6 +95,18 @@ pub(super) fn start_of(key: &[u8]) -> i64 {
     i64::from_be_bytes(bytes)
 }
 
+/// The group of a key: what follows the window start.
+pub(super) fn group_of(key: &[u8]) -> &[u8] {
+    key.get(9..).unwrap_or_default()
+}
+
+/// The key of a group's window that starts there; the inverse of [`start_of`] and [`group_of`].
+pub(super) fn key_at(start: i64, group: &[u8]) -> Arc<[u8]> {
+    let mut bytes = start.to_be_bytes();
+    bytes[0] ^= 0x80;
+    [&[1], &bytes[..], group].concat().into()
+}
+
 /// Window start of a distinct value's key; `None`: it is no such key.
 pub(super) fn start_of_distinct(key: &[u8]) -> Option<i64> {
     split_distinct_key(key).map(|(_, group, _)| start_of(group))
@@ -99,11 +117,11 @@ impl Layout {
         plan: &AggregatePlanned,
         measures: &Measures,
     ) -> Result<Self, DataFusionError> {
-        let state_fields: Vec<Field> = measures
-            .state_fields()
-            .iter()
-            .map(|f| f.as_ref().clone())
-            .collect();
+        let merges = matches!(plan.plan.window, WindowPlan::Session { .. });
+        let last = merges.then(|| Field::new("last", DataType::Int64, false));
+        let measured = measures.state_fields();
+        let measured = measured.iter().map(|f| f.as_ref().clone());
+        let state_fields: Vec<Field> = last.into_iter().chain(measured).collect();
         let mut key_fields = vec![Field::new("window_start", DataType::Int64, false)];
         key_fields.extend(plan.groups.iter().map(|&i| plan.input.field(i).clone()));
         let one = |field: &Field| SortField::new(field.data_type().clone());
@@ -111,7 +129,7 @@ impl Layout {
             .distinct()
             .into_iter()
             .map(|(i, value)| Ok((i, RowConverter::new(vec![SortField::new(value)])?)));
-        let WindowPlan::Tumbling { size, .. } = plan.plan.window;
+        let slide = window::slide(plan.plan.window);
         Ok(Self {
             keys: key_converter(plan)?,
             states: RowConverter::new(state_fields.iter().map(one).collect())?,
@@ -119,7 +137,8 @@ impl Layout {
             fingerprint: fingerprint(plan, &key_fields, &state_fields),
             key_fields,
             state_fields,
-            span: size.saturating_mul((SPAN / size.max(1)).clamp(1, MOST_WINDOWS)),
+            span: slide.saturating_mul((SPAN / slide.max(1)).clamp(1, MOST_WINDOWS)),
+            merges,
         })
     }
 
@@ -176,6 +195,10 @@ impl Layout {
         for (measure, values) in &self.distinct {
             sections.push(self.distinct_section(*measure, values, &rows.distinct)?);
         }
+        if self.merges {
+            let gone = self.keys_to_columns(rows.gone.iter().copied())?;
+            sections.push(Section::new("gone", &self.key_fields, gone)?);
+        }
         state::encode(&self.fingerprint, &sections)
     }
 
@@ -223,6 +246,9 @@ impl Layout {
         let at = self.key_fields.len();
         if section == "closed" {
             into.closed.extend(state::closed_starts(batch));
+        } else if section == "gone" {
+            let keys = self.keys.convert_columns(batch.columns())?;
+            into.gone.extend(keys.iter().map(|key| key.data().into()));
         } else if section == "groups" {
             let keys = self.keys.convert_columns(&batch.columns()[..at])?;
             let states = self.states.convert_columns(&batch.columns()[at..])?;
@@ -254,7 +280,7 @@ fn columns<'a>(
     Ok(converter.convert_rows(rows.map(|row| parser.parse(row)))?)
 }
 
-/// Window, keys and measures decide what a state row means.
+/// Window, keys and measures decide what a state row means; below an aggregate, what that one's rows mean does too.
 fn fingerprint(plan: &AggregatePlanned, keys: &[Field], states: &[Field]) -> String {
     let typed = |fields: &[Field]| {
         fields
@@ -274,5 +300,6 @@ fn fingerprint(plan: &AggregatePlanned, keys: &[Field], states: &[Field]) -> Str
         measures::meaning(plan),
         typed(states),
     );
-    Digest::of(text.as_bytes()).0
+    let above = plan.above.as_deref().map(|above| format!("|{above}"));
+    Digest::of((text + &above.unwrap_or_default()).as_bytes()).0
 }

@@ -69,6 +69,17 @@ pub(super) struct Gathered<'a> {
     pub(super) starts: &'a Int64Array,
 }
 
+/// Where state rows go when they are merged: the gathered ones, in the order of their groups, and the stored ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Into<'a> {
+    /// Number of groups that come out.
+    pub(super) groups: usize,
+    /// Of each gathered row.
+    pub(super) gathered: &'a [usize],
+    /// Of each stored row.
+    pub(super) old: &'a [usize],
+}
+
 impl Measures {
     pub(super) fn new(plan: &AggregatePlanned) -> Result<Self> {
         let mut measures = Self {
@@ -190,7 +201,7 @@ impl Measures {
         partial: &mut Partial,
         gathered: &Gathered<'_>,
         groups: &Groups,
-        state: &State,
+        state: Option<&State>,
     ) -> Result<()> {
         for (i, (kind, measure)) in self.kinds.iter().zip(&mut partial.measures).enumerate() {
             match (kind, measure) {
@@ -213,16 +224,14 @@ impl Measures {
         Ok(())
     }
 
-    /// Merges stored and gathered state rows of the same groups into new state columns. `old[i]` is the row of group
-    /// `rows[i]`; the gathered ones are those of all groups.
+    /// Merges stored and gathered state rows into new state columns.
     pub(super) fn merge(
         &self,
         partial: &mut Partial,
-        groups: usize,
         old: &[ArrayRef],
-        rows: &[usize],
+        into: Into<'_>,
     ) -> Result<Vec<ArrayRef>> {
-        let all: Vec<usize> = (0..groups).collect();
+        let groups = into.groups;
         let (mut merged, mut at) = (Vec::new(), 0);
         for (kind, measure) in self.kinds.iter().zip(&mut partial.measures) {
             match (kind, measure) {
@@ -233,24 +242,26 @@ impl Measures {
                     PartialMeasure::Function(gathered),
                 ) => {
                     let mut sum = accumulator(function)?;
-                    sum.merge_batch(&gathered.state(EmitTo::All)?, &all, groups)?;
-                    if !rows.is_empty() {
-                        sum.merge_batch(&old[at..at + states.len()], rows, groups)?;
+                    sum.merge_batch(&gathered.state(EmitTo::All)?, into.gathered, groups)?;
+                    if !into.old.is_empty() {
+                        sum.merge_batch(&old[at..at + states.len()], into.old, groups)?;
                     }
                     merged.extend(sum.state(EmitTo::All)?);
                     at += states.len();
                 }
                 (Kind::Distinct { .. }, PartialMeasure::Distinct { counts, .. }) => {
-                    counts.resize(groups, 0);
-                    if !rows.is_empty() {
+                    let mut merged_counts = vec![0; groups];
+                    counts.resize(into.gathered.len(), 0);
+                    let new = into.gathered.iter().zip(counts.iter());
+                    new.for_each(|(&group, &count)| merged_counts[group] += count);
+                    if !into.old.is_empty() {
                         let known = arrow::array::AsArray::as_primitive::<
                             arrow::datatypes::Int64Type,
                         >(&old[at]);
-                        rows.iter()
-                            .zip(known.values())
-                            .for_each(|(&group, &count)| counts[group] += count);
+                        let old = into.old.iter().zip(known.values());
+                        old.for_each(|(&group, &count)| merged_counts[group] += count);
                     }
-                    merged.push(Arc::new(Int64Array::from(counts.clone())) as ArrayRef);
+                    merged.push(Arc::new(Int64Array::from(merged_counts)) as ArrayRef);
                     at += 1;
                 }
                 _ => {}
@@ -343,7 +354,7 @@ fn distinct(
     tag: u8,
     argument: usize,
     gathered: &Gathered<'_>,
-    (groups, state): (&Groups, &State),
+    (groups, state): (&Groups, Option<&State>),
 ) -> Result<()> {
     let PartialMeasure::Distinct {
         counts,
@@ -365,7 +376,8 @@ fn distinct(
         let group = gathered.groups[i];
         key.clear();
         distinct_key(&mut key, tag, &groups.keys()[group], row.data());
-        if seen.contains(key.as_slice()) || state.has_distinct(gathered.starts.value(i), &key) {
+        let stored = |state: &State| state.has_distinct(gathered.starts.value(i), key.as_slice());
+        if seen.contains(key.as_slice()) || state.is_some_and(stored) {
             continue;
         }
         *bytes += key.len() + 32;

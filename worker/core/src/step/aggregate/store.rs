@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 
 use super::groups::Groups;
 use super::layout::{Layout, Loaded, start_of, start_of_distinct};
-use super::measures::{Measures, Partial};
+use super::measures::{Into, Measures, Partial};
 use crate::position::Epoch;
 use crate::protocol::head::Bucket;
 use crate::state::StateChange;
@@ -107,7 +107,13 @@ impl State {
         let old = self
             .layout
             .states_to_columns(stored.iter().flatten().copied())?;
-        let columns = measures.merge(partial, groups.len(), &old, &rows)?;
+        let all: Vec<usize> = (0..groups.len()).collect();
+        let into = Into {
+            groups: groups.len(),
+            gathered: &all,
+            old: &rows,
+        };
+        let columns = measures.merge(partial, &old, into)?;
         let merged = self.layout.states_of(&columns)?;
         let row = |(i, row): (usize, arrow::row::Row<'_>)| MergedRow {
             key: Arc::clone(&groups.keys()[i]),
@@ -209,6 +215,7 @@ impl State {
             closed,
             groups,
             distinct,
+            gone: _, // Only sessions go one by one.
         } = loaded;
         for start in closed {
             self.remove(start);

@@ -168,7 +168,7 @@ impl Lane {
         let (epoch, change) = (self.epoch, self.running.change(&merged));
         let mut next = self.held.clone();
         let mut written = Vec::new();
-        for write in self.running.writes(&merged, &change, &self.held) {
+        for write in writes((&self.running, &merged), &change, &self.held) {
             let StateWrite { at, bytes } = write.unwrap();
             let name = format!("{epoch}-{}", self.files.len());
             let file = StateFile {
@@ -181,7 +181,7 @@ impl Lane {
             written.push((at, file));
         }
         for bucket in change.changed.iter().filter(|_| self.measures) {
-            let parts = self.running.parts(&merged, *bucket, Since::Now);
+            let parts = parts((&self.running, &merged), *bucket, Since::Now);
             self.changed += parts.map(|part| part.unwrap().len()).sum::<usize>();
         }
         change.record(&mut next, epoch, written);
