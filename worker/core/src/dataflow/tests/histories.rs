@@ -383,6 +383,104 @@ fn history(shape: Shape, plan: &CheckedPlan, seed: u64) {
     }
 }
 
+/// Many sessions of few kinds, most of them untouched by an epoch: files hold what changed, and which sessions are gone. The
+/// watermark follows a slow split.
+fn large(window: &'static [Window], seed: u64) {
+    let shape = Shape {
+        windows: window,
+        lateness: 0,
+    };
+    let (plan, mut random, mut slow) = (shape.plan(), Random(seed), 0);
+    let mut lane = Lane::new(shape, &plan);
+    let record = |random: &mut Random, t: i64| {
+        let (kind, n) = (random.between(1, 60), random.between(1, 5));
+        (0, Row { kind, n, t })
+    };
+    let mut tiers = BTreeSet::new();
+    for epoch in 0..60 {
+        let rows = if epoch == 0 { 1_500 } else { random.below(7) };
+        let times = |random: &mut Random| (slow - 8).max(0) + random.between(0, 4_000 - slow);
+        let mut records: Vec<Record> = (0..rows)
+            .map(|_| {
+                let t = times(&mut random);
+                record(&mut random, t)
+            })
+            .collect();
+        let (kind, n, t) = (1, 1, slow + DELAY);
+        records.push((1, Row { kind, n, t }));
+        lane.decide(&records, &[2], &mut random);
+        tiers.extend(
+            lane.state
+                .values()
+                .flat_map(StepState::runs)
+                .map(|run| run.tier),
+        );
+        slow += random.between(0, 12);
+    }
+    assert_eq!(tiers, [0, 1].into());
+}
+
+#[test]
+fn sessions_that_close_or_are_joined_stay_gone_in_files_of_changes() {
+    for seed in 0..4 {
+        large(&[SESSION], seed);
+        large(&[LONG_SESSION], seed);
+    }
+}
+
+#[test]
+fn what_a_window_gives_reaches_the_windows_below_it_in_the_epoch_that_closes_both() {
+    let shape = Shape {
+        windows: &[TUMBLING, TUMBLING],
+        lateness: 2,
+    };
+    let plan = shape.plan();
+    let (mut lane, mut random) = (Lane::new(shape, &plan), Random(0));
+    let at = |t| vec![(0, Row { kind: 1, n: 1, t })];
+    for (t, ends) in [(1, 0), (5 + DELAY + 1, 0), (5 + DELAY + 2, 1)] {
+        lane.push(&at(t));
+        let idle = [1, 2].map(SplitId::partition).into();
+        let closed = lane
+            .running
+            .close(&Idle::from([(name("in"), idle)]))
+            .unwrap();
+        for sink in ["append0", "append1"] {
+            assert_eq!(given(&closed, sink).len(), ends, "{sink} {t}");
+        }
+        lane.running.abandon().unwrap();
+        lane.decide(&at(t), &[1, 2], &mut random);
+    }
+}
+
+/// Rows (kind, n, seconds) of an epoch that only split 0 speaks in; what the step's sink was given, and its late rows.
+fn epoch(running: &mut Dataflow, rows: &[(i64, i64)]) -> (Vec<Vec<i64>>, u64) {
+    running.open(Micros(1_000 * SECOND)).unwrap();
+    let text = |(n, t): &(i64, i64)| format!(r#"{{"kind":1,"n":{n},"at":{}}}"#, t * SECOND);
+    let texts: Vec<_> = rows.iter().map(text).collect();
+    running.push(&name("in"), &raw(0, &texts)).unwrap();
+    let closed = running.close(&Idle::new()).unwrap();
+    let late = closed.ledger.steps.get(&name("a0")).map_or(0, |c| c.late);
+    let rows = given(&closed, "append0");
+    running.commit(closed, Epoch(1)).unwrap();
+    (rows, late)
+}
+
+#[test]
+fn after_a_reset_a_session_that_may_be_the_rest_of_an_older_one_is_not_given_out() {
+    let shape = Shape {
+        windows: &[SESSION],
+        lateness: 0,
+    };
+    let mut running = Dataflow::new(&shape.plan()).unwrap();
+    running.begin_at(&name("a0"), Micros(10 * SECOND + 1));
+    // One row of before; one that may follow it within the gap; one that follows that; one that follows none.
+    let (given, late) = epoch(&mut running, &[(1, 10), (2, 12), (3, 14), (4, 20)]);
+    assert_eq!((given, late), (Vec::new(), 1));
+    let (given, late) = epoch(&mut running, &[(5, 40)]);
+    let starts: Vec<_> = given.iter().map(|row| row[0] / SECOND).collect();
+    assert_eq!((starts, late), (vec![20], 0));
+}
+
 /// Histories over windows, without and with lateness allowed.
 fn check_all(windows: &'static [Window], seeds: std::ops::Range<u64>) {
     for lateness in [0, 2] {
