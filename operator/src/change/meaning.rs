@@ -39,6 +39,9 @@ pub(super) fn refine(
         same(|text| parse_duration(text).ok(), old, new)
     } else if of_window("tumbling.origin") || of_window("hopping.origin") {
         instant(old).is_some() && instant(old) == instant(new)
+    } else if path.ends_with(".watermark.allowedLateness") {
+        let feeds = item(path, "sources").is_some_and(|source| specs.feeds_state(source));
+        !feeds || same(|text| parse_duration(text).ok(), old, new)
     } else if path.ends_with(".aggregate.measures") {
         same(|text| Some(words(text)), old, new)
     } else if let Some(step) = item(path, "steps") {

@@ -88,6 +88,8 @@ pub const TABLE: &[(&str, Class)] = &[
     ("sources[*].schema.**", Class::Rolling),
     ("sources[*].watermark", Class::StateKept),
     ("sources[*].watermark.column", Class::Incompatible),
+    // A window that closed under a shorter one would open again, and be given out a second time.
+    ("sources[*].watermark.allowedLateness", Class::Incompatible),
     // A watermark never goes back, so a longer delay only slows it down and a shorter one lets it jump.
     ("sources[*].watermark.**", Class::Rolling),
     ("steps[+]", Class::StateKept),

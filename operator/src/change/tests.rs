@@ -56,6 +56,14 @@ fn rolling_fields_replace_pods_and_keep_state() {
     check("spec.skip", Rolling, |s| {
         s["skip"] = json!([{"source": "orders", "split": "0", "position": 7}]);
     });
+    let validated = |check: &str| {
+        let mut json = spec_json();
+        json["steps"][0].as_object_mut().unwrap().remove("query");
+        json["steps"][0]["validate"] = json!({"rules": [{"name": "a", "check": check}]});
+        serde_json::from_value(json).unwrap()
+    };
+    let rules = between(&validated("true"), &validated("1 = 1"));
+    assert_eq!(worst(&rules), Some(Rolling), "{rules:?}");
     check("spec.checkpoint.interval", Rolling, |s| {
         s["checkpoint"]["interval"] = json!("5s");
     });
@@ -227,6 +235,22 @@ fn changes_of_state_bearing_fields_are_incompatible() {
             s["sources"][0]["schema"]["fields"][3]["unit"] = json!("ms");
         },
     );
+    check(
+        "spec.sources[orders].watermark.allowedLateness",
+        Incompatible,
+        |s| {
+            s["sources"][0]["watermark"]["allowedLateness"] = json!("5m");
+        },
+    );
+    for window in [
+        json!({"hopping": {"size": "5m", "slide": "1m"}}),
+        json!({"session": {"gap": "5m"}}),
+    ] {
+        let mut json = spec_json();
+        json["steps"][1]["aggregate"]["window"] = window;
+        let changes = between(&spec(), &serde_json::from_value(json).unwrap());
+        assert_eq!(worst(&changes), Some(Incompatible), "{changes:?}");
+    }
     check(
         "spec.steps[revenue].aggregate.window.tumbling.size",
         Incompatible,

@@ -70,6 +70,69 @@ fn every_rule_that_cannot_be_planned_is_found_at_its_check() {
 }
 
 #[test]
+fn rule_7_an_aggregate_over_an_aggregate_needs_the_end_of_its_windows() {
+    let hours = |select: &str| {
+        let mut spec = orders();
+        let steps = spec["steps"].as_array_mut().unwrap();
+        steps.push(
+            serde_json::json!({"name": "some", "from": "revenue", "query": {"select": select}}),
+        );
+        steps.push(
+            serde_json::json!({"name": "hours", "from": "some", "aggregate": {
+            "window": {"tumbling": {"size": "1h"}}, "measures": "sum(n) AS n"}}),
+        );
+        spec
+    };
+    judge(&hours("window_end, n")).unwrap();
+    for select in ["n", "window_start AS window_end, n"] {
+        let found = judge(&hours(select)).unwrap_err();
+        let brief: Vec<_> = found.iter().map(|v| (v.code, v.path.as_str())).collect();
+        assert_eq!(brief, [(Code::UnknownColumn, "spec.steps[3].from")]);
+        assert_eq!(
+            found[0].message,
+            "`some` must pass `window_end`, the event time of aggregate `revenue`, unchanged"
+        );
+    }
+}
+
+#[test]
+fn what_an_aggregate_means_is_part_of_what_the_one_below_it_means() {
+    let fingerprints = |lateness: &str, measures: &str| {
+        let mut spec = orders();
+        spec["sources"][0]["watermark"]["allowedLateness"] = lateness.into();
+        spec["steps"][1]["aggregate"]["measures"] = measures.into();
+        let hours = serde_json::json!({"name": "hours", "from": "revenue", "aggregate": {
+            "window": {"tumbling": {"size": "1h"}}, "measures": "sum(n) AS n"}});
+        spec["steps"].as_array_mut().unwrap().push(hours);
+        let checked = judge(&spec).unwrap();
+        let running = crate::dataflow::Dataflow::new(&checked).unwrap();
+        running.fingerprints().into_values().collect::<Vec<_>>()
+    };
+    let same = fingerprints("0s", "count(*) AS n");
+    assert_eq!(same, fingerprints("0s", "count(*) AS n"));
+    for other in [
+        fingerprints("1s", "count(*) AS n"),
+        fingerprints("0s", "sum(total) AS n"),
+    ] {
+        assert!(same.iter().zip(&other).all(|(a, b)| a != b), "{other:?}");
+    }
+}
+
+#[test]
+fn distinct_values_of_sessions_are_refused_by_name() {
+    let mut spec = orders();
+    spec["steps"][1]["aggregate"]["window"] = serde_json::json!({"session": {"gap": "5m"}});
+    spec["steps"][1]["aggregate"]["measures"] = "count(DISTINCT id) AS ids".into();
+    spec["sinks"][1]["mode"] = "Append".into();
+    let found = judge(&spec).unwrap_err();
+    let path = "spec.steps[1].aggregate.measures";
+    assert_eq!(
+        (found[0].code, found[0].path.as_str()),
+        (Code::SqlFunction, path)
+    );
+}
+
+#[test]
 fn an_unknown_group_column_is_named_with_what_there_is() {
     let path = "spec.steps[1].aggregate.groupBy[0]";
     let found = finds(

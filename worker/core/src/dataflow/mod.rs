@@ -6,6 +6,7 @@
 mod error;
 mod flow;
 mod input;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,17 +19,17 @@ use crate::check::{CheckedPlan, StepPlanned};
 use crate::dead_letter::Reject;
 use crate::ledger::Ledger;
 use crate::position::{Epoch, Micros, SplitId};
-use crate::protocol::head::StepState;
 use crate::record::RawBatch;
-use crate::state::{StateChange, StateWrite};
+use crate::state::StateChange;
 use crate::step;
-use crate::step::aggregate::{self, Aggregate, Loaded, StateReader};
+use crate::step::aggregate::{self, Aggregate};
 use crate::step::query::Query;
 use crate::step::validate::Validate;
 use crate::watermark::Snapshot;
 pub use error::DataflowError;
 use flow::Flow;
 use input::Input;
+pub use state::StateFacts;
 
 /// What a sink is handed.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,15 +121,6 @@ pub struct Closed {
     closings: BTreeMap<NodeName, crate::watermark::Closing>,
 }
 
-/// What a step that keeps state shows.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct StateFacts {
-    /// Windows not yet closed.
-    pub open_windows: usize,
-    /// Bytes, about.
-    pub bytes: usize,
-}
-
 impl Dataflow {
     /// A dataflow without state.
     pub fn new(checked: &CheckedPlan) -> Result<Self, DataFusionError> {
@@ -182,101 +174,6 @@ impl Dataflow {
         }
     }
 
-    /// A step that a reset made begin anew takes in only windows that start at this instant or later; below aggregates later
-    /// by their windows, since those that had begun there never come.
-    pub fn begin_at(&mut self, step: &NodeName, from: Micros) {
-        let above = self.aggregates_above(step);
-        let longest = above.filter_map(Aggregate::longest_window);
-        let from = Micros(longest.fold(from.0, i64::saturating_add));
-        if let Some(aggregate) = self.aggregate_mut(step) {
-            aggregate.begin_at(from);
-        }
-    }
-
-    /// Reads state files of a step, in any thread; `None`: it keeps no state.
-    pub fn state_reader(&self, step: &NodeName) -> Option<StateReader> {
-        self.aggregate(step).map(Aggregate::reader)
-    }
-
-    /// Takes in what a state file holds that `epoch` wrote; files of a bucket come in the order in which the head names them.
-    /// [`DataflowError::StateTooLarge`]: it is more than may be held.
-    pub fn restore_state(
-        &mut self,
-        step: &NodeName,
-        loaded: Loaded,
-        epoch: Epoch,
-    ) -> Result<(), DataflowError> {
-        if let Some(aggregate) = self.aggregate_mut(step) {
-            aggregate.restore(loaded, epoch);
-        }
-        self.state_fits()
-    }
-
-    /// Fingerprints of the steps that keep state.
-    pub fn fingerprints(&self) -> BTreeMap<NodeName, String> {
-        self.aggregates()
-            .map(|(name, aggregate)| (name.clone(), aggregate.fingerprint().to_owned()))
-            .collect()
-    }
-
-    /// The files of what changes in the state of a step, beside those that `held` names; each is made when it is asked for.
-    pub fn state_writes<'a>(
-        &'a self,
-        closed: &'a Closed,
-        step: &NodeName,
-        held: &'a StepState,
-    ) -> impl Iterator<Item = Result<StateWrite, DataFusionError>> + Send + 'a {
-        let change = closed.state.get(step);
-        let closing = closed.aggregates.get(step);
-        let writes = self
-            .aggregate(step)
-            .zip(change)
-            .zip(closing)
-            .map(|((aggregate, change), closing)| aggregate.writes(closing, change, held));
-        writes.into_iter().flatten()
-    }
-
-    /// What the steps that keep state show.
-    pub fn state_facts(&self) -> BTreeMap<NodeName, StateFacts> {
-        let facts = |a: &Aggregate| StateFacts {
-            open_windows: a.open_windows(),
-            bytes: a.state_bytes(),
-        };
-        self.aggregates()
-            .map(|(name, aggregate)| (name.clone(), facts(aggregate)))
-            .collect()
-    }
-
-    fn aggregates(&self) -> impl Iterator<Item = (&NodeName, &Aggregate)> {
-        self.nodes.iter().filter_map(|node| match &node.step {
-            Step::Aggregate { aggregate, .. } => Some((&node.name, aggregate.as_ref())),
-            Step::Query(_) | Step::Validate(_) => None,
-        })
-    }
-
-    fn aggregates_above(&self, step: &NodeName) -> impl Iterator<Item = &Aggregate> {
-        let node = |name: &NodeName| self.nodes.iter().find(|node| &node.name == name);
-        let first = node(step).and_then(|step| node(&step.from));
-        let above = std::iter::successors(first, move |below| node(&below.from));
-        above.filter_map(|node| match &node.step {
-            Step::Aggregate { aggregate, .. } => Some(aggregate.as_ref()),
-            Step::Query(_) | Step::Validate(_) => None,
-        })
-    }
-
-    fn aggregate(&self, name: &NodeName) -> Option<&Aggregate> {
-        let mut all = self.aggregates();
-        all.find(|(step, _)| *step == name).map(|(_, found)| found)
-    }
-
-    fn aggregate_mut(&mut self, name: &NodeName) -> Option<&mut Aggregate> {
-        let node = self.nodes.iter_mut().find(|node| &node.name == name)?;
-        match &mut node.step {
-            Step::Aggregate { aggregate, .. } => Some(aggregate),
-            Step::Query(_) | Step::Validate(_) => None,
-        }
-    }
-
     /// Opens an epoch; its time is "now" of semantics 9, 12 and 37.
     pub fn open(&mut self, now: Micros) -> Result<(), DataflowError> {
         self.now = now;
@@ -327,20 +224,6 @@ impl Dataflow {
         let pushed = flow.pushed;
         self.state_fits()?;
         Ok(pushed)
-    }
-
-    /// What is held may not outgrow its bound: a named condition, never a killed process.
-    fn state_fits(&self) -> Result<(), DataflowError> {
-        let held = || self.aggregates().map(|(name, a)| (a.state_bytes(), name));
-        let bytes = held().map(|(bytes, _)| bytes).sum();
-        match held().max() {
-            Some((_, step)) if bytes > self.most_state => Err(DataflowError::StateTooLarge {
-                step: step.clone(),
-                bytes,
-                allowed: self.most_state,
-            }),
-            _ => Ok(()),
-        }
     }
 
     /// Closes the epoch: watermarks, changed windows, closed windows, changes of state, counts. A failed balance is an error.

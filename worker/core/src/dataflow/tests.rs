@@ -10,8 +10,9 @@ use super::*;
 use crate::check::check;
 use crate::position::{Position, SplitPosition};
 use crate::protocol::digest::Digest;
-use crate::protocol::head::StateFile;
+use crate::protocol::head::{StateFile, StepState};
 use crate::record::{RawRecord, Reached, Span};
+use crate::state::StateWrite;
 
 const MINUTE: i64 = 60_000_000;
 

@@ -5,6 +5,7 @@
 //! the stored state changes.
 
 mod files;
+mod gather;
 mod groups;
 mod late;
 mod layout;
@@ -15,9 +16,8 @@ mod sum;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, TimestampMicrosecondArray};
-use arrow::compute;
-use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
+use arrow::array::{ArrayRef, AsArray, Int64Array, TimestampMicrosecondArray};
+use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::DataFusionError;
 use evp_api::plan::WindowPlan;
@@ -105,14 +105,6 @@ enum Change {
     Sessions(Joined),
 }
 
-/// Rows of one batch that go into one window each.
-struct Hop {
-    starts: Int64Array,
-    times: Int64Array,
-    values: Vec<ArrayRef>,
-    groups: Vec<ArrayRef>,
-}
-
 impl Aggregate {
     /// An aggregate without state.
     pub fn new(plan: AggregatePlanned) -> Result<Self, DataFusionError> {
@@ -194,72 +186,6 @@ impl Aggregate {
     fn measure_of(&self, argument: usize) -> Option<String> {
         let of = measures::owners(&self.plan).nth(argument)?;
         Some(of.field.name().clone())
-    }
-
-    /// Event time of each row. A window's row is of its last microsecond (semantics 7).
-    fn times(&self, batch: &RecordBatch) -> Int64Array {
-        let times = batch
-            .column(self.plan.event_time)
-            .as_primitive::<TimestampMicrosecondType>();
-        let before = i64::from(self.plan.above.is_some());
-        times.unary(|t| t - before)
-    }
-
-    /// Start of the newest window of each time; of a session: of its slot.
-    fn starts(&self, times: &Int64Array) -> Int64Array {
-        times.unary(|t| window::start(self.plan.plan.window, t))
-    }
-
-    /// The group columns.
-    fn group_columns(&self, batch: &RecordBatch) -> Vec<ArrayRef> {
-        let columns = self.plan.groups.iter();
-        columns.map(|&i| Arc::clone(batch.column(i))).collect()
-    }
-
-    /// Counts each row in every window of it that is open.
-    fn gather(
-        &mut self,
-        batch: &RecordBatch,
-        values: Vec<ArrayRef>,
-        w: Micros,
-    ) -> Result<(), DataFusionError> {
-        let times = self.times(batch);
-        let newest = Hop {
-            starts: self.starts(&times),
-            times,
-            values,
-            groups: self.group_columns(batch),
-        };
-        let plan = self.plan.plan.window;
-        for hop in 1..window::hops(plan) {
-            let starts = newest.starts.unary(|s| s - hop * window::slide(plan));
-            if let Some(older) = newest.in_open(starts, |t, start| {
-                t < window::end(plan, start) && self.is_open(start, w)
-            })? {
-                self.count(&older)?;
-            }
-        }
-        self.count(&newest)
-    }
-
-    fn count(&mut self, rows: &Hop) -> Result<(), DataFusionError> {
-        let assigned = self.open.groups.assign(&rows.starts, &rows.groups)?;
-        let state = match &self.kept {
-            Kept::Windows(state) => Some(state),
-            Kept::Sessions(_) => {
-                let times = rows.times.values().iter();
-                let times = assigned.iter().copied().zip(times.copied());
-                extend(&mut self.open.extents, times);
-                None
-            }
-        };
-        let gathered = measures::Gathered {
-            values: &rows.values,
-            groups: &assigned,
-            starts: &rows.starts,
-        };
-        self.measures
-            .update(&mut self.open.partial, &gathered, &self.open.groups, state)
     }
 
     /// Closes the epoch at the new watermark: merges, finds what changed and which windows close. The stored state is as
@@ -399,31 +325,6 @@ impl Aggregate {
     }
 }
 
-impl Hop {
-    /// The same rows in the windows that start there, as far as these hold them and are open; `None`: there is none.
-    fn in_open(
-        &self,
-        starts: Int64Array,
-        holds: impl Fn(i64, i64) -> bool,
-    ) -> Result<Option<Self>, DataFusionError> {
-        let both = self.times.values().iter().zip(starts.values());
-        let mask: BooleanArray = both.map(|(&t, &start)| Some(holds(t, start))).collect();
-        if mask.true_count() == 0 {
-            return Ok(None);
-        }
-        let kept = |array: &ArrayRef| compute::filter(array, &mask);
-        let ints = |array: &Int64Array| {
-            compute::filter(array, &mask).map(|kept| kept.as_primitive::<Int64Type>().clone())
-        };
-        Ok(Some(Self {
-            starts: ints(&starts)?,
-            times: ints(&self.times)?,
-            values: self.values.iter().map(kept).collect::<Result<_, _>>()?,
-            groups: self.groups.iter().map(kept).collect::<Result<_, _>>()?,
-        }))
-    }
-}
-
 /// An epoch that gathered nothing.
 fn opened(plan: &AggregatePlanned, measures: &Measures) -> Result<Open, DataFusionError> {
     Ok(Open {
@@ -431,19 +332,6 @@ fn opened(plan: &AggregatePlanned, measures: &Measures) -> Result<Open, DataFusi
         partial: measures.partial()?,
         extents: Vec::new(),
     })
-}
-
-/// Takes rows of numbered groups in; new groups come in the order of their numbers.
-fn extend(extents: &mut Vec<Extent>, rows: impl Iterator<Item = (usize, i64)>) {
-    for (group, t) in rows {
-        match extents.get_mut(group) {
-            Some(extent) => {
-                extent.first = extent.first.min(t);
-                extent.last = extent.last.max(t);
-            }
-            None => extents.push(Extent { first: t, last: t }),
-        }
-    }
 }
 
 fn instants(micros: &Int64Array) -> ArrayRef {

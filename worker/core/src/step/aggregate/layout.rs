@@ -301,5 +301,8 @@ fn fingerprint(plan: &AggregatePlanned, keys: &[Field], states: &[Field]) -> Str
         typed(states),
     );
     let above = plan.above.as_deref().map(|above| format!("|{above}"));
-    Digest::of((text + &above.unwrap_or_default()).as_bytes()).0
+    // Under another one a window that closed might open again, and be given out a second time.
+    let lateness = (plan.allowed_lateness != 0).then(|| format!("|late {}", plan.allowed_lateness));
+    let more = [above, lateness].into_iter().flatten();
+    Digest::of((text + &more.collect::<String>()).as_bytes()).0
 }
