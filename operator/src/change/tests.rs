@@ -236,22 +236,6 @@ fn changes_of_state_bearing_fields_are_incompatible() {
         },
     );
     check(
-        "spec.sources[orders].watermark.allowedLateness",
-        Incompatible,
-        |s| {
-            s["sources"][0]["watermark"]["allowedLateness"] = json!("5m");
-        },
-    );
-    for window in [
-        json!({"hopping": {"size": "5m", "slide": "1m"}}),
-        json!({"session": {"gap": "5m"}}),
-    ] {
-        let mut json = spec_json();
-        json["steps"][1]["aggregate"]["window"] = window;
-        let changes = between(&spec(), &serde_json::from_value(json).unwrap());
-        assert_eq!(worst(&changes), Some(Incompatible), "{changes:?}");
-    }
-    check(
         "spec.steps[revenue].aggregate.window.tumbling.size",
         Incompatible,
         |s| {
@@ -279,6 +263,27 @@ fn changes_of_state_bearing_fields_are_incompatible() {
     check("spec.steps[revenue].from", Incompatible, |s| {
         s["steps"][1]["from"] = json!("orders");
     });
+}
+
+#[test]
+fn another_kind_of_window_and_another_lateness_are_incompatible() {
+    use Class::Incompatible;
+    check(
+        "spec.sources[orders].watermark.allowedLateness",
+        Incompatible,
+        |s| {
+            s["sources"][0]["watermark"]["allowedLateness"] = json!("5m");
+        },
+    );
+    for window in [
+        json!({"hopping": {"size": "5m", "slide": "1m"}}),
+        json!({"session": {"gap": "5m"}}),
+    ] {
+        let mut json = spec_json();
+        json["steps"][1]["aggregate"]["window"] = window;
+        let changes = between(&spec(), &serde_json::from_value(json).unwrap());
+        assert_eq!(worst(&changes), Some(Incompatible), "{changes:?}");
+    }
 }
 
 #[test]

@@ -265,7 +265,8 @@ impl Start {
         if mistaken!(TermKept) {
             owner.term = head.owner.term;
         }
-        if mistaken!(SupersededForgotten) || mistaken!(TakeOverLoop) {
+        let (forgets, returns) = (mistaken!(SupersededForgotten), mistaken!(TakeOverLoop));
+        if forgets || returns {
             owner.superseded.clear();
         }
         let head = self.seal(owner, head.body, head.rolling)?;

@@ -13,7 +13,7 @@ use serde_json::Value;
 /// The decision object.
 pub(super) const HEAD: &str = "checkpoint/0/head.json";
 
-/// One bucket in memory: conditional writes, ETags and read-after-write as S3 has them.
+/// One bucket in memory: conditional writes, entity tags and read-after-write as S3 has them.
 #[derive(Debug, Default)]
 pub(super) struct Universe {
     pub(super) objects: Arc<InMemory>,

@@ -398,15 +398,6 @@ fn what_must_go_with_something_else_is_found_without_it() {
         WatermarkNeeded,
         "steps[0].aggregate.window",
     ));
-    let sessions = json!({"session": {"gap": "5m"}});
-    let windows = "/steps/0/aggregate/window";
-    check(&of(windows, sessions.clone(), Misplaced, "sinks[1].mode"));
-    let mut keyless = orders();
-    edit(&mut keyless, windows, sessions);
-    edit(&mut keyless, "/steps/0/aggregate/groupBy", json!([]));
-    edit(&mut keyless, "/sinks/1/mode", json!("Append"));
-    let group_by = "spec.steps[0].aggregate.groupBy";
-    assert_eq!(found(keyless), [(OutOfRange, group_by.to_owned())]);
     let partitions = "/sinks/0/delta/partitionBy";
     let mode = json!("Update");
     without(
@@ -424,6 +415,19 @@ fn what_must_go_with_something_else_is_found_without_it() {
         OutOfRange,
         "spec.sources[0].generator.seed",
     );
+}
+
+#[test]
+fn rule_17_sessions_need_a_key_and_a_sink_that_appends() {
+    let sessions = json!({"session": {"gap": "5m"}});
+    let windows = "/steps/0/aggregate/window";
+    check(&of(windows, sessions.clone(), Misplaced, "sinks[1].mode"));
+    let mut keyless = orders();
+    edit(&mut keyless, windows, sessions);
+    edit(&mut keyless, "/steps/0/aggregate/groupBy", json!([]));
+    edit(&mut keyless, "/sinks/1/mode", json!("Append"));
+    let group_by = "spec.steps[0].aggregate.groupBy";
+    assert_eq!(found(keyless), [(OutOfRange, group_by.to_owned())]);
 }
 
 /// One of them is right beside the other, or means another thing.

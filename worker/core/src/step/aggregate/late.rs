@@ -68,7 +68,7 @@ impl Aggregate {
         };
         let mut late: Vec<_> = times.values().iter().map(alone).collect();
         if late.contains(&Some(Late::Closed)) {
-            self.readmit(sessions, (&rows, &times), &mut late)?;
+            self.readmit(sessions, (rows, &times), &mut late)?;
         }
         Ok(late)
     }
