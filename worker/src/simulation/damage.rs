@@ -78,7 +78,17 @@ impl Damage {
         }
     }
 
-    pub(super) async fn befalls(self, universe: &Universe) {
+    /// Gives what it took, as it was.
+    pub(super) async fn befalls(self, universe: &Universe) -> Vec<(String, Bytes)> {
+        let before = universe.copy().await;
+        self.strike(universe).await;
+        let after = universe.copy().await;
+        let lost = before.into_iter();
+        lost.filter(|(name, bytes)| after.get(name) != Some(bytes))
+            .collect()
+    }
+
+    async fn strike(self, universe: &Universe) {
         match self {
             Self::CheckpointWiped => remove(universe, "checkpoint", |_| true).await,
             Self::HeadRolledBack => roll_back(universe, 2).await,
@@ -107,6 +117,15 @@ impl Damage {
             }
             Self::StagedLettersGone => remove(universe, "dead-letters/_staging", |_| true).await,
         }
+    }
+}
+
+/// The way back: the objects as they were, while no process runs.
+pub(super) async fn put_back(universe: &Universe, lost: &[(String, Bytes)]) {
+    for (name, bytes) in lost {
+        let path = Path::from(name.as_str());
+        let put = universe.objects.put(&path, bytes.clone().into());
+        put.await.unwrap();
     }
 }
 
@@ -172,22 +191,26 @@ fn damaged(damage: Damage) -> World {
     }
 }
 
-/// The next process stops with the condition, and decides nothing. `Err` says what it did instead.
+/// The next process stops with the condition, and decides nothing. Once the objects are put back, all is as if nothing had
+/// been. `Err` says what happened instead.
 pub(super) fn is_named(damage: Damage) -> Result<(), String> {
     let came = run(&damaged(damage));
     let condition = damage.condition();
-    let stopped = match came.ends.last() {
-        Some((1, End::Halted(halt))) => halt.reason == condition,
+    let stopped = came.ends.iter().any(|(at, end)| match end {
+        End::Halted(halt) => *at == 1 && halt.reason == condition,
         _ => false,
-    };
+    });
     let mut later = came.heads.iter().filter(|head| head.by == "p1");
     let first = later.next().map(Decision::epoch);
-    if stopped && later.all(|head| Some(head.epoch()) == first) {
+    let idle = later.all(|head| Some(head.epoch()) == first);
+    // That it took over a head of long ago is the damage.
+    let (ends, epochs, mut wrong) = (came.ends, came.epochs, came.wrong);
+    wrong.retain(|what| !what.contains("p1"));
+    if stopped && idle && wrong.is_empty() {
         return Ok(());
     }
-    let (ends, epochs) = (came.ends, came.epochs);
     Err(format!(
-        "{damage:?}: not {condition} but {ends:?}, {epochs} epochs"
+        "{damage:?}: not {condition} and a way back but {ends:?}, {epochs} epochs, {wrong:#?}"
     ))
 }
 

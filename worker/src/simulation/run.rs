@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use evp_api::reason;
 use evp_core::position::Epoch;
 use evp_core::protocol::decide::Identity;
@@ -12,7 +13,7 @@ use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
 
 use super::clock::{SimClock, block_on};
-use super::damage::Damage;
+use super::damage::{Damage, put_back};
 use super::judge::{in_short, judge};
 use super::pipeline::{Pipeline, sample};
 use super::process::{Bucket, Process};
@@ -53,7 +54,7 @@ pub(super) struct World {
     pub(super) returns: bool,
     /// Most records that are read at once.
     pub(super) batch: usize,
-    /// What somebody does to the objects before the second process starts, after which there is no third.
+    /// What somebody does to the objects before the second process starts, and undoes before the third.
     pub(super) damage: Option<Damage>,
     pub(super) trouble: Trouble,
 }
@@ -96,6 +97,8 @@ struct Driver {
     processes: Vec<Arc<Process>>,
     running: FuturesUnordered<Life>,
     ends: Arc<Mutex<Vec<(usize, End)>>>,
+    /// What the damage took, as it was.
+    lost: Vec<(String, Bytes)>,
 }
 
 /// Lives through a world and judges it.
@@ -112,6 +115,7 @@ pub(super) fn run(world: &World) -> Came {
         processes: Vec::new(),
         running: FuturesUnordered::new(),
         ends: Arc::clone(&ends),
+        lost: Vec::new(),
     };
     let wrong = block_on(&clock, async {
         driver.live().await;
@@ -133,13 +137,15 @@ pub(super) fn run(world: &World) -> Came {
     }
 }
 
-/// Only a process that lost the lane may stop for good, or one whose plan is older than what was counted anew.
+/// Only a process that lost the lane may stop for good, one whose plan is older than what was counted anew, or one that meets
+/// a damage.
 fn badly(world: &World, ends: &[(usize, End)]) -> Vec<String> {
     let newest = world.plans.len().saturating_sub(1);
     let badly = |(at, end): &(usize, End)| match end {
         End::Done | End::Crashed => None,
         End::Halted(halt) if halt.reason == reason::FENCED => None,
         End::Halted(halt) if halt.reason == reason::STATE_INCOMPATIBLE && *at < newest => None,
+        End::Halted(_) if *at == 1 && world.damage.is_some() => None,
         End::Halted(halt) => Some(format!("p{at} stopped: {halt}")),
         End::NeverDone(why) => Some(format!("p{at} never got done: {why}")),
     };
@@ -153,14 +159,14 @@ impl Driver {
                 if self.is_complete() {
                     break;
                 }
-                if self.world.damage.is_none() && !self.badly().is_empty() {
+                let damaged = self.world.damage.is_some() && self.processes.len() <= 2;
+                if !damaged && !self.badly().is_empty() {
                     return;
                 }
-                if let (Some(damage), at @ 1..) = (self.world.damage, self.processes.len()) {
-                    if at > 1 {
-                        return;
-                    }
-                    damage.befalls(&self.universe).await;
+                match (self.world.damage, self.processes.len()) {
+                    (Some(damage), 1) => self.lost = damage.befalls(&self.universe).await,
+                    (Some(_), 2) => put_back(&self.universe, &self.lost).await,
+                    _ => {}
                 }
                 self.start(false);
             }

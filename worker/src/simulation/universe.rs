@@ -2,6 +2,7 @@
 //!
 //! Watches each write of the head as it happens: what was decided, by whom, in which order.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -145,6 +146,16 @@ impl Universe {
     pub(super) async fn get(&self, path: &str) -> Option<Bytes> {
         let found = self.objects.get(&Path::from(path)).await.ok()?;
         found.bytes().await.ok()
+    }
+
+    /// All objects.
+    pub(super) async fn copy(&self) -> BTreeMap<String, Bytes> {
+        let mut copy = BTreeMap::new();
+        for name in self.list("").await {
+            let bytes = self.get(&name).await.unwrap_or_default();
+            copy.insert(name, bytes);
+        }
+        copy
     }
 
     /// Names of all objects below a folder, sorted.
