@@ -2,16 +2,16 @@
 
 mod owner;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
-use evp_core::ledger::Ledger;
-use evp_core::position::{Epoch, Micros};
+use evp_core::position::Micros;
 use evp_core::protocol::decide::{self, Facts, Found, Refusal};
 use evp_core::protocol::digest::{Digest, canonical};
 use evp_core::protocol::head::{
     Body, Born, FORMAT, Head, Owner, OwnerFile, Rolling, Unreadable, parse, sealed,
 };
+use evp_core::protocol::identity::Namespace;
 use evp_core::protocol::paths;
 use serde::Serialize;
 
@@ -210,36 +210,25 @@ impl Start {
             )
             .await?;
         self.plan.written = true;
-        let body = self.first_body(checkpoint, now, start);
+        let body = self.first_body(&checkpoint, now, start);
         let owner = Owner::first(&self.setup.identity.pod);
         let head = self.seal(owner, body, Rolling::default())?;
         self.write_head(head, &Condition::Absent, Step::HeadCreate)
             .await
     }
 
-    fn first_body(&self, checkpoint: String, now: Micros, start: StartPoint) -> Body {
-        let StartPoint {
-            positions,
-            watermarks,
-        } = start;
-        let mut body = Body {
+    fn first_body(&self, checkpoint: &str, now: Micros, start: StartPoint) -> Body {
+        let of = Namespace {
             checkpoint,
-            incarnation: self.io.ids.random128(),
-            lane: self.setup.lane.clone(),
-            epoch: Epoch(0),
-            parent: None,
-            epoch_time: now,
+            incarnation: &self.io.ids.random128(),
+            lane: &self.setup.lane,
+        };
+        let mut body = Body {
             decided_time: self.io.clock.now(),
-            plan: self.plan.digest.clone(),
             reset_nonce: self.setup.reset_nonce,
-            reset: None,
-            positions,
-            watermarks,
-            state: BTreeMap::new(),
-            sinks: BTreeMap::new(),
-            intents: Vec::new(),
-            ledger: Ledger::default(),
-            totals: Ledger::default(),
+            positions: start.positions,
+            watermarks: start.watermarks,
+            ..Body::first(&of, self.plan.digest.clone(), now)
         };
         body.set_sinks(&self.setup.targets);
         body

@@ -163,6 +163,40 @@ pub struct Intent {
 }
 
 impl Body {
+    /// Epoch 0 of a lane of which nothing is known yet, opened and decided at one instant.
+    pub fn first(of: &Namespace<'_>, plan: Digest, now: Micros) -> Self {
+        Self {
+            checkpoint: of.checkpoint.to_owned(),
+            incarnation: of.incarnation.to_owned(),
+            lane: of.lane.clone(),
+            epoch: Epoch(0),
+            parent: None,
+            epoch_time: now,
+            decided_time: now,
+            plan,
+            reset_nonce: 0,
+            reset: None,
+            positions: Positions::new(),
+            watermarks: WatermarkSnapshots::new(),
+            state: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            intents: Vec::new(),
+            ledger: Ledger::default(),
+            totals: Ledger::default(),
+        }
+    }
+
+    /// For laws: that of checkpoint `c` and incarnation `i`, under a plan `q`, at instant 0.
+    #[cfg(test)]
+    pub(crate) fn blank() -> Self {
+        let of = Namespace {
+            checkpoint: "c",
+            incarnation: "i",
+            lane: &Lane::default(),
+        };
+        Self::first(&of, Digest("q".to_owned()), Micros(0))
+    }
+
     /// The open epoch after this one: everything goes on, nothing is to be done yet.
     #[must_use]
     pub fn successor(&self, epoch_time: Micros) -> Self {

@@ -1,8 +1,5 @@
 use super::*;
-use crate::ledger::Ledger;
-use crate::position::{Epoch, Micros, SplitPosition};
-use crate::protocol::digest::Digest;
-use crate::protocol::paths::Lane;
+use crate::position::{Epoch, SplitPosition};
 
 fn source() -> NodeName {
     NodeName::new("orders").unwrap()
@@ -30,23 +27,9 @@ fn at(positions: &[i64]) -> Body {
         (split(number), at)
     };
     Body {
-        checkpoint: "c".into(),
-        incarnation: "i".into(),
-        lane: Lane::default(),
         epoch: Epoch(1),
-        parent: None,
-        epoch_time: Micros(0),
-        decided_time: Micros(0),
-        plan: Digest("q".into()),
-        reset_nonce: 0,
-        reset: None,
         positions: [(source(), (0..).zip(positions).map(stand).collect())].into(),
-        watermarks: BTreeMap::new(),
-        state: BTreeMap::new(),
-        sinks: BTreeMap::new(),
-        intents: Vec::new(),
-        ledger: Ledger::default(),
-        totals: Ledger::default(),
+        ..Body::blank()
     }
 }
 

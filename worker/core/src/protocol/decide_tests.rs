@@ -1,31 +1,12 @@
-use std::collections::BTreeMap;
-
 use super::*;
-use crate::ledger::Ledger;
-use crate::position::Micros;
 use crate::protocol::digest::Digest;
 use crate::protocol::head::{Body, FORMAT, Owner, Rolling, SinkIdentity};
-use crate::protocol::paths::Lane;
 
 fn head(epoch: u64) -> Head {
     let body = Body {
-        checkpoint: "c".into(),
-        incarnation: "i".into(),
-        lane: Lane::default(),
         epoch: Epoch(epoch),
         parent: (epoch > 0).then(|| Digest("p".into())),
-        epoch_time: Micros(0),
-        decided_time: Micros(0),
-        plan: Digest("q".into()),
-        reset_nonce: 0,
-        reset: None,
-        positions: BTreeMap::new(),
-        watermarks: BTreeMap::new(),
-        state: BTreeMap::new(),
-        sinks: BTreeMap::new(),
-        intents: Vec::new(),
-        ledger: Ledger::default(),
-        totals: Ledger::default(),
+        ..Body::blank()
     };
     Head::seal("n".into(), Owner::first("old"), body, Rolling::default()).unwrap()
 }

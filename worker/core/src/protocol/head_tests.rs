@@ -1,30 +1,16 @@
 use serde_json::json;
 
 use super::*;
-use crate::ledger::Ledger;
 use crate::position::Micros;
-use crate::protocol::paths::Lane;
 
 fn body() -> Body {
     let gold = evp_api::plan::NodeName::new("gold").unwrap();
     let mut body = Body {
-        checkpoint: "c".into(),
-        incarnation: "i".into(),
-        lane: Lane::default(),
         epoch: Epoch(3),
         parent: Some(Digest("p".into())),
         epoch_time: Micros(1),
         decided_time: Micros(2),
-        plan: Digest("q".into()),
-        reset_nonce: 0,
-        reset: None,
-        positions: BTreeMap::new(),
-        watermarks: BTreeMap::new(),
-        state: BTreeMap::new(),
-        sinks: BTreeMap::new(),
-        intents: Vec::new(),
-        ledger: Ledger::default(),
-        totals: Ledger::default(),
+        ..Body::blank()
     };
     body.set_sinks(&[(gold.clone(), "t".to_owned())].into());
     assert!(body.add_intent(&gold, json!({"z": 1, "a": [1, "2.5"]})));

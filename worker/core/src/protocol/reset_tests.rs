@@ -3,11 +3,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::ledger::Ledger;
 use crate::position::{Epoch, Position, SplitId, SplitPosition};
 use crate::protocol::digest::Digest;
 use crate::protocol::head::StepState;
-use crate::protocol::paths::Lane;
 use crate::watermark::Snapshot;
 
 fn name(text: &str) -> NodeName {
@@ -31,23 +29,15 @@ fn body() -> Body {
     };
     let state = |fingerprint: &str| StepState::new(fingerprint.to_owned());
     Body {
-        checkpoint: "c".into(),
         incarnation: "first".into(),
-        lane: Lane::default(),
         epoch: Epoch(4),
         parent: Some(Digest("p".into())),
         epoch_time: Micros(1),
         decided_time: Micros(2),
-        plan: Digest("q".into()),
-        reset_nonce: 0,
-        reset: None,
         positions: [(name("orders"), [(SplitId::partition(0), position)].into())].into(),
         watermarks: [(name("orders"), snapshot)].into(),
         state: [(name("sums"), state("a")), (name("counts"), state("b"))].into(),
-        sinks: BTreeMap::new(),
-        intents: Vec::new(),
-        ledger: Ledger::default(),
-        totals: Ledger::default(),
+        ..Body::blank()
     }
 }
 

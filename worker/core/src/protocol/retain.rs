@@ -39,33 +39,19 @@ pub fn is_garbage(name: &str, head: &Head) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
-    use crate::ledger::Ledger;
+
     use crate::protocol::digest::Digest;
     use crate::protocol::head::{Owner, Rolling, Undone};
-    use crate::protocol::paths::Lane;
 
     fn body(epoch: u64, time: i64) -> Body {
         Body {
-            checkpoint: "c".into(),
-            incarnation: "i".into(),
-            lane: Lane::default(),
             epoch: Epoch(epoch),
             parent: Some(Digest("p".into())),
             epoch_time: Micros(time),
             decided_time: Micros(time),
-            plan: Digest("q".into()),
-            reset_nonce: 0,
-            reset: None,
-            positions: BTreeMap::new(),
-            watermarks: BTreeMap::new(),
-            state: BTreeMap::new(),
-            sinks: BTreeMap::new(),
-            intents: Vec::new(),
-            ledger: Ledger::default(),
-            totals: Ledger::default(),
+            ..Body::blank()
         }
     }
 

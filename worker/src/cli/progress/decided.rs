@@ -208,11 +208,10 @@ pub(super) fn instant(micros: Option<i64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
-    use evp_core::ledger::Ledger;
     use evp_core::position::{SplitId, SplitPosition};
     use evp_core::protocol::head::{Owner, Rolling};
+    use evp_core::protocol::identity::Namespace;
     use evp_core::protocol::paths::Lane;
     use evp_core::watermark::Snapshot;
 
@@ -236,24 +235,18 @@ mod tests {
             splits: splits().zip(reached).collect(),
             newest: None,
         };
+        let of = Namespace {
+            checkpoint: "c",
+            incarnation: "i",
+            lane: &Lane::default(),
+        };
         let mut body = Body {
-            checkpoint: "c".into(),
-            incarnation: "i".into(),
-            lane: Lane::default(),
             epoch: Epoch(3),
             parent: Some(Digest("p".into())),
-            epoch_time: Micros(1),
             decided_time: Micros(2_000_000),
-            plan: Digest("q".into()),
-            reset_nonce: 0,
-            reset: None,
             positions: [(node("orders"), positions.collect())].into(),
             watermarks: [(node("orders"), snapshot)].into(),
-            state: BTreeMap::new(),
-            sinks: BTreeMap::new(),
-            intents: Vec::new(),
-            ledger: Ledger::default(),
-            totals: Ledger::default(),
+            ..Body::first(&of, Digest("q".into()), Micros(1))
         };
         body.set_sinks(&[(node("gold"), "t".to_owned())].into());
         assert!(body.add_intent(&node("gold"), serde_json::json!(1)));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
-use crate::ledger::{Ledger, SourceCounts, StepCounts};
+use crate::ledger::{SourceCounts, StepCounts};
 use crate::position::{Micros, Position, Positions, SplitId, SplitPosition, Term};
 use crate::protocol::head::{Bucket, FORMAT, Owner, Rolling, Run, StepState};
 use crate::protocol::reset::Reset;
@@ -51,23 +51,9 @@ fn at(next: i64) -> Positions {
 
 fn first() -> Body {
     let mut body = Body {
-        checkpoint: "c".into(),
-        incarnation: "i".into(),
-        lane: Lane::default(),
-        epoch: Epoch(0),
-        parent: None,
-        epoch_time: Micros(0),
-        decided_time: Micros(0),
         plan: Digest::of(&plan()),
-        reset_nonce: 0,
-        reset: None,
         positions: at(0),
-        watermarks: BTreeMap::new(),
-        state: BTreeMap::new(),
-        sinks: BTreeMap::new(),
-        intents: Vec::new(),
-        ledger: Ledger::default(),
-        totals: Ledger::default(),
+        ..Body::blank()
     };
     body.set_sinks(&targets());
     body

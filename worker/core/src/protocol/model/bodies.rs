@@ -8,10 +8,10 @@ use serde_json::json;
 use super::bugs::Bug;
 use super::heads::{Card, HeadId, Heads, RollingId};
 use super::world::Files;
-use crate::ledger::Ledger;
 use crate::position::{Epoch, Micros};
 use crate::protocol::digest::Digest;
 use crate::protocol::head::{Body, Bucket, Head, Owner, Rolling, Run, StateFile, StepState};
+use crate::protocol::identity::Namespace;
 use crate::protocol::paths::{Lane, written_for};
 
 /// The sink whose target tells the newest epoch it holds, as a Delta table's `txn` does.
@@ -185,25 +185,13 @@ fn state_file(name: String) -> StateFile {
 
 /// As `Start::first_body` makes it.
 fn first_body(by: u8, checkpoint: u8, plan: u8) -> Body {
-    let mut body = Body {
-        checkpoint: checkpoint_id(checkpoint),
-        incarnation: incarnation(by),
-        lane: Lane::default(),
-        epoch: Epoch(0),
-        parent: None,
-        epoch_time: Micros(0),
-        decided_time: Micros(0),
-        plan: plan_digest(plan),
-        reset_nonce: 0,
-        reset: None,
-        positions: BTreeMap::new(),
-        watermarks: BTreeMap::new(),
-        state: BTreeMap::new(),
-        sinks: BTreeMap::new(),
-        intents: Vec::new(),
-        ledger: Ledger::default(),
-        totals: Ledger::default(),
+    let (checkpoint, incarnation) = (checkpoint_id(checkpoint), incarnation(by));
+    let of = Namespace {
+        checkpoint: &checkpoint,
+        incarnation: &incarnation,
+        lane: &Lane::default(),
     };
+    let mut body = Body::first(&of, plan_digest(plan), Micros(0));
     body.set_sinks(&targets(plan));
     body
 }
