@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checkpointer::{CrashPoints, Moment, Step};
 use crate::clock::SharedClock;
-use crate::source::{Budget, Source, SourceError};
+use crate::source::{Budget, SharedSource, SourceError};
 
 /// Batches read ahead over all sources. With the one in the loop's hands: 3 × the batch budget of raw bytes.
 pub const READ_AHEAD: usize = 2;
@@ -43,7 +43,7 @@ pub struct Reader {
     /// Name of the source.
     pub name: NodeName,
     /// The source.
-    pub source: Box<dyn Source>,
+    pub source: SharedSource,
     /// Where to read on, then where each split stands after the batches handed over.
     pub positions: SplitPositions,
     /// Most that one batch may hold.
@@ -69,7 +69,7 @@ impl Reader {
 
     async fn read(&mut self) {
         self.crash.hit(Step::SourceSeek, Moment::Before);
-        while let Err(error) = self.source.seek(&self.positions).await {
+        while let Err(error) = self.seek().await {
             if self.failed(error).await.is_none() {
                 return;
             }
@@ -82,7 +82,7 @@ impl Reader {
                 looked = self.clock.elapsed();
                 self.look_for_splits().await
             } else {
-                self.source.poll(self.budget, POLL_WAIT).await
+                self.poll().await
             };
             let heard = match read {
                 Ok(batch) => self.hand_over(batch).await,
@@ -94,16 +94,27 @@ impl Reader {
         }
     }
 
+    async fn seek(&self) -> Result<(), SourceError> {
+        let mut source = self.source.lock().await;
+        source.seek(&self.positions).await
+    }
+
+    async fn poll(&self) -> Result<RawBatch, SourceError> {
+        let mut source = self.source.lock().await;
+        source.poll(self.budget, POLL_WAIT).await
+    }
+
     /// Takes splits that came since into the assignment. Their start is told before anything of them is read, so that the
     /// epoch that reads them first holds where they began.
     async fn look_for_splits(&mut self) -> Result<RawBatch, SourceError> {
-        let new = self.source.splits(Some(&self.positions)).await?;
+        let mut source = self.source.lock().await;
+        let new = source.splits(Some(&self.positions)).await?;
         if new.is_empty() {
             return Ok(RawBatch::default());
         }
         let mut all = self.positions.clone();
         all.extend(new.clone());
-        self.source.seek(&all).await?;
+        source.seek(&all).await?;
         let reached = new.into_iter().map(|(split, position)| Reached {
             split,
             position,

@@ -8,6 +8,7 @@ use evp_core::position::{Micros, Position, SplitId, SplitPosition};
 
 use super::*;
 use crate::clock::Clock;
+use crate::source::{Source, share};
 
 /// A clock that jumps to the end of every wait.
 #[derive(Default)]
@@ -76,6 +77,10 @@ impl Source for Log {
         })
     }
 
+    async fn vouch(&mut self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     async fn end_positions(&mut self) -> Result<SplitPositions, SourceError> {
         Ok(SplitPositions::new())
     }
@@ -89,11 +94,11 @@ async fn rule_24_a_split_found_later_is_read_from_its_start_and_the_others_go_on
     let grows = [(Duration::ZERO, 1), (Duration::from_secs(10), 2)];
     let reader = Reader {
         name: NodeName::new("orders").unwrap(),
-        source: Box::new(Log {
+        source: share(Box::new(Log {
             clock: clock.clone(),
             grows: grows.into(),
             assigned: SplitPositions::new(),
-        }),
+        })),
         positions: first,
         budget: Budget {
             records: 1,

@@ -46,6 +46,7 @@ impl Runtime {
             self.filler.dataflow.abandon()?;
             self.applier.checkpointer.record_quietly().await?;
         } else {
+            self.vouched(&open, reporter, stop).await?;
             self.decide(open, closed).await?;
         }
         let committed = &self.applier.checkpointer.body().positions;

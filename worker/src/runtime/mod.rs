@@ -11,6 +11,7 @@ mod poison;
 mod skip;
 mod start;
 mod state;
+mod vouch;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use apply::Applier;
 use fill::Filler;
 pub use poison::Poison;
 pub use start::{Start, start};
+use vouch::SharedSources;
 
 /// Nothing moves, and why. What was decided stands; what was not is computed again.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -71,6 +73,7 @@ pub enum Until {
 pub struct Runtime {
     filler: Filler,
     applier: Applier,
+    sources: SharedSources,
     clock: SharedClock,
     readers: Tasks,
     /// Where each split was read on when this run started: splits that the head does not know yet enter here.

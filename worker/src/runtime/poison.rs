@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use evp_api::plan::{NodeName, SkipPlan};
 use evp_core::position::{Position, SplitId};
@@ -56,11 +56,7 @@ impl Poison {
 
     /// These records of the batch are not computed again.
     pub(super) fn add(&self, source: &NodeName, raw: &RawBatch, records: &[usize]) {
-        let mut known = self
-            .0
-            .records
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.records();
         let places = records
             .iter()
             .map(|&record| (place(raw, record), Why::Fails));
@@ -69,11 +65,7 @@ impl Poison {
 
     /// These records are not computed.
     pub(super) fn skip(&self, records: &[SkipPlan]) {
-        let mut known = self
-            .0
-            .records
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.records();
         for record in records {
             let place = (SplitId::partition(record.split), Position(record.position));
             let of_source = known.entry(record.source.clone()).or_default();
@@ -83,11 +75,7 @@ impl Poison {
 
     /// Those of the batch's records that are not computed, by index.
     pub(super) fn of(&self, source: &NodeName, raw: &RawBatch) -> Vec<(usize, Why)> {
-        let known = self
-            .0
-            .records
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let known = self.records();
         let Some(places) = known.get(source) else {
             return Vec::new();
         };
@@ -95,7 +83,12 @@ impl Poison {
         (0..raw.records.len()).filter_map(why).collect()
     }
 
-    /// The lane is ours; whether it was before, in this process.
+    fn records(&self) -> MutexGuard<'_, BTreeMap<NodeName, BTreeMap<Place, Why>>> {
+        let records = self.0.records.lock();
+        records.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lane was ours before, in this process.
     pub(super) fn owned(&self) -> bool {
         self.0.owned.load(Ordering::Relaxed)
     }

@@ -22,6 +22,7 @@ use super::apply::Applier;
 use super::bound::RecordBound;
 use super::fill::Filler;
 use super::skip::Skips;
+use super::vouch::SharedSources;
 use super::{Halt, Poison, Runtime, Until, state};
 use crate::activity::Activity;
 use crate::checkpointer::{
@@ -31,7 +32,7 @@ use crate::ids::Ids;
 use crate::job::{self, OpenError, Parts, SinkOpener, Sinks};
 use crate::reader::{READ_AHEAD, Reader};
 use crate::sink::Sink;
-use crate::source::{Budget, Source};
+use crate::source::{Budget, Source, share};
 use crate::store::Location;
 use crate::tasks::Tasks;
 
@@ -89,7 +90,8 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
     start.poison.skip(&checked.plan.skip);
     let skips = Skips::ahead(&checked.plan.skip, &starts);
     let activity = watch(checked, &starts);
-    let (reads, readers) = spawn_readers(sources, &starts, (parts, checked), stop);
+    let sources: SharedSources = sources.into_iter().map(|(n, s)| (n, share(s))).collect();
+    let (reads, readers) = spawn_readers(&sources, &starts, (parts, checked), stop);
     let filler = Filler {
         checked: Arc::clone(checked),
         dataflow,
@@ -115,6 +117,7 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
     Ok(Runtime {
         filler,
         applier,
+        sources,
         clock: parts.clock.clone(),
         readers,
         starts,
@@ -329,7 +332,7 @@ fn watch(checked: &CheckedPlan, starts: &Positions) -> Activity {
 }
 
 fn spawn_readers(
-    sources: Sources,
+    sources: &SharedSources,
     starts: &Positions,
     (parts, checked): (&Parts, &CheckedPlan),
     stop: &CancellationToken,
@@ -344,10 +347,10 @@ fn spawn_readers(
         ..batch
     };
     for (name, source) in sources {
-        let positions = starts.get(&name).cloned().unwrap_or_default();
+        let positions = starts.get(name).cloned().unwrap_or_default();
         let reader = Reader {
-            name,
-            source,
+            name: name.clone(),
+            source: Arc::clone(source),
             positions,
             budget,
             batches: batches.clone(),

@@ -3,11 +3,13 @@
 pub mod generator;
 pub mod kafka;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use evp_core::position::SplitPositions;
 use evp_core::record::RawBatch;
+use tokio::sync::Mutex;
 
 /// One input. It is read in batches and never commits anything: positions live in the head.
 #[async_trait]
@@ -27,8 +29,20 @@ pub trait Source: Send {
     /// An empty batch is no end: it may still tell what was reached.
     async fn poll(&mut self, budget: Budget, wait: Duration) -> Result<RawBatch, SourceError>;
 
+    /// Is all that was handed over since the seek still of the splits that it was said to be of? Asked after the last record of
+    /// an epoch and before the epoch is decided: a log that was replaced in between must not be taken for the old one.
+    async fn vouch(&mut self) -> Result<(), SourceError>;
+
     /// The end of every split that there is now, as positions: what a bounded run reads up to. May be asked before a seek.
     async fn end_positions(&mut self) -> Result<SplitPositions, SourceError>;
+}
+
+/// A source that its reader polls, and that the loop asks to vouch.
+pub type SharedSource = Arc<Mutex<Box<dyn Source>>>;
+
+/// Gives a source to both.
+pub fn share(source: Box<dyn Source>) -> SharedSource {
+    Arc::new(Mutex::new(source))
 }
 
 /// Most that one poll may return.

@@ -393,8 +393,8 @@ fn state_restored_from_its_files_goes_on_as_if_nothing_had_happened() {
     }
 }
 
-#[test]
-fn state_beyond_its_bound_is_not_taken_in() {
+/// A dataflow that took one order in, and the state file that this wrote.
+fn with_one_file() -> (Dataflow, Vec<u8>) {
     let mut first = running("Update");
     let (mut state, mut files) = (StepState::new("f".into()), BTreeMap::new());
     first.open(Micros(1_000 * MINUTE)).unwrap();
@@ -403,28 +403,27 @@ fn state_beyond_its_bound_is_not_taken_in() {
         .unwrap();
     let closed = first.close(&Idle::new()).unwrap();
     write(&first, &closed, Epoch(1), (&mut state, &mut files));
+    let file = files.into_values().next().unwrap();
+    (first, file)
+}
+
+#[test]
+fn state_beyond_its_bound_is_not_taken_in() {
+    let (_, file) = with_one_file();
     let mut second = running("Update");
     second.limit_state(10);
     let reader = second.state_reader(&name("revenue")).unwrap();
-    let loaded = reader.read(files.values().next().unwrap()).unwrap();
+    let loaded = reader.read(&file).unwrap();
     let taken = second.restore_state(&name("revenue"), loaded, Epoch(1));
     assert!(matches!(taken, Err(DataflowError::StateTooLarge { .. })));
 }
 
 #[test]
 fn state_of_another_meaning_is_refused() {
-    let mut first = running("Update");
-    let (mut state, mut files) = (StepState::new("f".into()), BTreeMap::new());
-    first.open(Micros(1_000 * MINUTE)).unwrap();
-    first
-        .push(&name("orders"), &raw(0, &[order("a", "PLACED", 5.0, 0)]))
-        .unwrap();
-    let closed = first.close(&Idle::new()).unwrap();
-    write(&first, &closed, Epoch(1), (&mut state, &mut files));
-    let file = files.values().next().unwrap();
+    let (first, file) = with_one_file();
     let reader = first.state_reader(&name("revenue")).unwrap();
-    assert!(reader.read(file).is_ok());
-    let text = String::from_utf8_lossy(file).replace("\"fingerprint\":\"", "\"fingerprint\":\"0");
+    assert!(reader.read(&file).is_ok());
+    let text = String::from_utf8_lossy(&file).replace("\"fingerprint\":\"", "\"fingerprint\":\"0");
     assert!(reader.read(text.as_bytes()).is_err());
     assert!(reader.read(b"garbage").is_err());
 }

@@ -169,6 +169,10 @@ impl Source for GeneratorSource {
         Ok(self.take(budget))
     }
 
+    async fn vouch(&mut self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     /// With a limit all events, also those not yet due.
     async fn end_positions(&mut self) -> Result<SplitPositions, SourceError> {
         let end = self.plan.limit.unwrap_or_else(|| self.available());

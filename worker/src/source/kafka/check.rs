@@ -30,7 +30,7 @@ impl Reader {
 
     /// Is the topic still the one of our positions? A cluster that does not tell is believed.
     pub(super) fn check_topic(&mut self) -> Result<(), SourceError> {
-        let topic_id = self.connected()?.topic_id();
+        let topic_id = self.connected()?.topic_id()?;
         for (&partition, position) in &self.reached {
             self.check_id(
                 &SplitId::partition(partition),

@@ -1,5 +1,6 @@
 //! One connection: a consumer with its settings, its errors in words, and questions with deadlines.
 
+use std::ffi::CString;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,9 +17,6 @@ use crate::source::SourceError;
 
 /// How long one question to the cluster may take. Twice this is the longest that a source keeps its caller waiting.
 const QUESTION: Duration = Duration::from_secs(5);
-
-/// How long the question for the topic's id may take, which delays records.
-const IDENTITY: Duration = Duration::from_secs(2);
 
 /// A connected consumer of one topic.
 pub(super) struct Client {
@@ -182,9 +180,21 @@ impl Client {
         Ok(offsets)
     }
 
-    /// The topic's id; `None`: the cluster does not tell.
-    pub(super) fn topic_id(&self) -> Option<String> {
-        native::topic_id(self.consumer.as_ref()?, &self.topic, IDENTITY)
+    /// The topic's id; `None`: the cluster is too old to tell.
+    pub(super) fn topic_id(&self) -> Result<Option<String>, SourceError> {
+        // A topic's name holds no zero byte; if it did, no broker would know it.
+        let name = CString::new(self.topic.as_str()).unwrap_or_default();
+        match native::topic_id(self.consumer()?, &name, QUESTION) {
+            Ok(id) => Ok(id),
+            Err(RDKafkaErrorCode::UnsupportedFeature) => Ok(None),
+            Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                Err(self.missing())
+            }
+            Err(code) => {
+                self.collect_errors();
+                Err(self.failed(code, &code.to_string()))
+            }
+        }
     }
 
     /// A question; a failure in words, with what librdkafka last complained about.

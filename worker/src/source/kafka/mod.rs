@@ -102,6 +102,10 @@ impl Source for KafkaSource {
         answer.map_err(|_| gone())?
     }
 
+    async fn vouch(&mut self) -> Result<(), SourceError> {
+        self.ask(Command::Vouch).await
+    }
+
     async fn end_positions(&mut self) -> Result<SplitPositions, SourceError> {
         self.ask(Command::Ends).await
     }

@@ -27,9 +27,6 @@ use crate::source::{Budget, SourceError};
 
 /// How often a source that gets nothing makes sure that the cluster is still there.
 const PROBE: Duration = Duration::from_secs(5);
-/// How often a source that gets records makes sure that they are of the same topic: librdkafka reads on at the same
-/// offsets without a word when a topic is deleted and created anew between two fetches.
-const VOUCH: Duration = Duration::from_secs(1);
 
 /// Reads one topic.
 pub(super) struct Reader {
@@ -41,7 +38,6 @@ pub(super) struct Reader {
     client: Option<Client>,
     /// Where each assigned partition stands; empty before the first seek.
     pub(super) reached: BTreeMap<i32, SplitPosition>,
-    topic_id: Option<String>,
     /// Found with the last assignment and not yet handed over.
     pub(super) gaps: Vec<Gap>,
     /// Elapsed time at which the cluster last answered.
@@ -68,7 +64,6 @@ impl Reader {
             clock,
             client: None,
             reached: BTreeMap::new(),
-            topic_id: None,
             gaps: Vec::new(),
             failed: None,
         }
@@ -89,11 +84,10 @@ impl Reader {
     ) -> Result<SplitPositions, SourceError> {
         let client = self.connected()?;
         let partitions = client.partitions()?;
-        let topic_id = client.topic_id();
+        let topic_id = client.topic_id()?;
         if let Some(known) = known {
             self.check_known(known, &partitions, topic_id.as_deref())?;
         }
-        self.topic_id.clone_from(&topic_id);
         let new: Vec<_> = partitions
             .into_iter()
             .filter(|&p| known.is_none_or(|k| !k.contains_key(&SplitId::partition(p))))
@@ -193,8 +187,6 @@ impl Reader {
             }
             self.update_positions(&batch);
         } else {
-            // If it is not vouched for it is forgotten: the positions have not moved yet.
-            self.vouch()?;
             // Before any question that may end this connection: the next one reads on from here.
             self.update_positions(&batch);
             if let Some(Err(failed)) = failure.map(|f| self.explain(f)) {
@@ -269,13 +261,11 @@ impl Reader {
         Ok(())
     }
 
-    /// Records may be handed over if the topic was the same a moment ago.
-    fn vouch(&mut self) -> Result<(), SourceError> {
-        if self.clock.elapsed().saturating_sub(self.answered) >= VOUCH {
-            self.check_topic()?;
-            self.answered = self.clock.elapsed();
-        }
-        Ok(())
+    /// See [`crate::source::Source::vouch`]. librdkafka reads on at the same offsets without a word when a topic is deleted
+    /// and created anew between two fetches.
+    pub(super) fn vouch(&mut self) -> Result<(), SourceError> {
+        let vouched = self.check_topic();
+        self.give_up_on(vouched)
     }
 
     /// Positions as the consumer knows them, which also steps over control records, and at least past the batch.

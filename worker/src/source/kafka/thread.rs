@@ -22,6 +22,7 @@ pub(super) enum Command {
         wait: Duration,
         reply: Reply<RawBatch>,
     },
+    Vouch(Reply<()>),
     Ends(Reply<SplitPositions>),
 }
 
@@ -61,6 +62,7 @@ fn serve(mut reader: Reader, queue: &Receiver<Command>) {
                 wait,
                 reply,
             } => drop(reply.send(reader.poll(budget, wait))),
+            Command::Vouch(reply) => drop(reply.send(reader.vouch())),
             Command::Ends(reply) => drop(reply.send(reader.ends())),
         }
     }
