@@ -19,6 +19,8 @@ const DURATIONS: &[&str] = &[
     "spec.checkpoint.history",
     "spec.checkpoint.interval",
     "spec.objectives.freshness",
+    "spec.sources[].files.pollInterval",
+    "spec.sources[].files.settle",
     "spec.sources[].watermark.allowedLateness",
     "spec.sources[].watermark.delay",
     "spec.sources[].watermark.idleTimeout",
@@ -122,8 +124,18 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
     (
         "spec.sources[]",
-        "[has(self.kafka), has(self.generator)].exists_one(given, given)",
-        "must have exactly one kind: `kafka` or `generator`",
+        "[has(self.kafka), has(self.files), has(self.generator)].exists_one(given, given)",
+        "must have exactly one kind: `kafka`, `files` or `generator`",
+    ),
+    (
+        "spec.sources[]",
+        "!has(self.format) || !has(self.format.csv) || !has(self.format.json)",
+        "`format` must have at most one kind: `json` or `csv`",
+    ),
+    (
+        "spec.sources[]",
+        "!has(self.format) || !has(self.format.csv) || !self.format.csv.header || has(self.files)",
+        "`header` of `csv` needs `files`: without one values stand in the order of the schema's fields",
     ),
     (
         "spec.sources[].kafka",

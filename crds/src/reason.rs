@@ -76,6 +76,8 @@ reasons! {
     TOPIC_MISSING = "TopicMissing";
     /// The topic was deleted and created anew: the positions speak of another log.
     TOPIC_REPLACED = "TopicReplaced";
+    /// A file is another one than when it was read, and the source says `onChange: Fail`.
+    FILE_CHANGED = "FileChanged";
     /// Records were deleted before they were read, and the source says `onDataLoss: Fail`.
     DATA_LOST = "DataLost";
     /// The object store cannot be reached; the worker tries again by itself.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::schema::RecordSchema;
 use crate::secret::SecretValue;
 
-/// One input: exactly one kind (`kafka`, `generator`), a record format, a schema and a watermark.
+/// One input: exactly one kind (`kafka`, `files`, `generator`), a record format, a schema and a watermark.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Source {
@@ -16,6 +16,9 @@ pub struct Source {
     /// A Kafka topic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<Kafka>,
+    /// Files in an object store or a folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Files>,
     /// Seeded sample events; event i is a function of seed, start and i.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generator: Option<Generator>,
@@ -36,12 +39,109 @@ pub struct Format {
     /// One strict JSON document a record (semantics 34).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json: Option<Json>,
+    /// One row of comma-separated values a record (RFC 4180).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv: Option<Csv>,
 }
 
 /// Strict JSON; it has no options.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Json {}
+
+/// Comma-separated values (RFC 4180). A row whose quotes do not fit ends with its line.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Csv {
+    /// The first row of each file names its columns, in any order; only for `files`. `false`: columns stand in the order of
+    /// the schema's fields.
+    #[serde(default = "yes")]
+    pub header: bool,
+    /// What stands between two values: one ASCII character.
+    #[serde(default = "comma")]
+    #[schemars(length(min = 1, max = 1))]
+    pub delimiter: String,
+    /// What a value is enclosed in that holds a delimiter, a line end or a quote (which is then doubled): one ASCII character.
+    #[serde(default = "quote")]
+    #[schemars(length(min = 1, max = 1))]
+    pub quote: String,
+    /// A value that is null where it is written without quotes.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub null_text: String,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn comma() -> String {
+    ",".into()
+}
+
+fn quote() -> String {
+    "\"".into()
+}
+
+/// Files below a folder, each read once (semantics 30): in the order of modification time and name among those that are there.
+/// JSON is one document a line.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Files {
+    /// `s3://bucket/prefix` or `file:///folder`.
+    #[schemars(length(min = 1, max = 2048))]
+    pub path: String,
+    /// Which files below the path: `*` and `?` stand for parts of a name that do not begin with a dot, `**` for any folders.
+    #[serde(default = "every_name")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub glob: String,
+    /// How often is looked for new files.
+    #[serde(default = "default_poll_interval")]
+    #[schemars(length(max = 32))]
+    pub poll_interval: String,
+    /// A file in a folder counts once it is unchanged for so long. An object of an object store is whole when it is listed.
+    #[serde(default = "default_settle")]
+    #[schemars(length(max = 32))]
+    pub settle: String,
+    /// What to do with a file that is another one than it was when it was read.
+    #[serde(default)]
+    pub on_change: OnChange,
+}
+
+impl Files {
+    /// All files of a folder, with every other field as it is by itself.
+    pub fn of(path: String) -> Self {
+        Self {
+            path,
+            glob: every_name(),
+            poll_interval: default_poll_interval(),
+            settle: default_settle(),
+            on_change: OnChange::default(),
+        }
+    }
+}
+
+fn every_name() -> String {
+    "*".into()
+}
+
+fn default_poll_interval() -> String {
+    "10s".into()
+}
+
+fn default_settle() -> String {
+    "5s".into()
+}
+
+/// What to do with a file that changed after it was read, in part or as a whole.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum OnChange {
+    /// Stop and say so.
+    #[default]
+    Fail,
+    /// Read it as a new file: what it held before is read again where it still holds it.
+    Reread,
+}
 
 /// A Kafka topic, read by explicit assignment; positions live in the checkpoint, not in the consumer group.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -109,6 +109,12 @@ impl Activity {
         splits.splits.iter().map(behind).sum()
     }
 
+    /// The split stands where its end was last seen.
+    pub fn at_end(&self, source: &NodeName, split: &SplitId) -> bool {
+        let split = self.sources.get(source).and_then(|s| s.splits.get(split));
+        split.is_some_and(|split| split.end == Some(split.position))
+    }
+
     /// Every split's end is known and committed.
     pub fn caught_up(&self, committed: &Positions) -> bool {
         self.sources.iter().all(|(name, splits)| {

@@ -18,6 +18,7 @@ use crate::sink::files::{DeadLetterSettings, DeadLetterSink};
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{Sink, SinkError};
 use crate::source::Source;
+use crate::source::files::{self, Cut, FilesSource};
 use crate::source::generator::GeneratorSource;
 use crate::source::kafka::{self, KafkaSource};
 use crate::store::{Location, Storage, StoreError};
@@ -61,6 +62,12 @@ pub fn source(plan: &SourcePlan, parts: &Parts, kafka_sources: usize) -> Box<dyn
             secrets: parts.secrets.clone(),
             clock: parts.clock.clone(),
             queue_bytes: parts.budget.fetch_queue / kafka_sources.max(1),
+        })),
+        SourceKind::Files(files) => Box::new(FilesSource::new(files::Parts {
+            plan: files.clone(),
+            cut: Cut::of(plan),
+            storage: parts.storage.clone(),
+            clock: parts.clock.clone(),
         })),
         SourceKind::Generator(generator) => Box::new(GeneratorSource::new(
             generator.clone(),

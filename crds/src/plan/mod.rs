@@ -18,7 +18,7 @@ pub use violation::{Code, Violation};
 
 pub use crate::secret::SecretKeyRef;
 pub use crate::sink::Mode;
-pub use crate::source::{OnDataLoss, SaslMechanism, Template};
+pub use crate::source::{OnChange, OnDataLoss, SaslMechanism, Template};
 pub use crate::step::Late;
 pub use crate::storage::DeadLetterFormat;
 
@@ -175,7 +175,9 @@ pub struct SourcePlan {
     pub name: NodeName,
     /// What it reads.
     pub kind: SourceKind,
-    /// The declared fields. The only format is strict JSON.
+    /// How a record's bytes are read.
+    pub format: FormatPlan,
+    /// The declared fields.
     pub schema: RowSchema,
     /// A field that is not declared makes the record a dead letter.
     pub refuse_unknown_fields: bool,
@@ -190,8 +192,48 @@ pub struct SourcePlan {
 pub enum SourceKind {
     /// A Kafka topic.
     Kafka(KafkaPlan),
+    /// Files below a folder.
+    Files(FilesPlan),
     /// Sample events.
     Generator(GeneratorPlan),
+}
+
+/// How a record's bytes are read.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum FormatPlan {
+    /// One strict JSON document.
+    #[default]
+    Json,
+    /// One row of separated values.
+    Csv(CsvPlan),
+}
+
+/// See [`crate::source::Csv`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CsvPlan {
+    /// The first row of a file names the columns.
+    pub header: bool,
+    /// Between two values; ASCII, no line end, not the quote.
+    pub delimiter: u8,
+    /// Around a value; ASCII, no line end.
+    pub quote: u8,
+    /// Null where it stands without quotes.
+    pub null_text: String,
+}
+
+/// See [`crate::source::Files`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct FilesPlan {
+    /// Folder.
+    pub path: StoragePath,
+    /// Names below it.
+    pub glob: String,
+    /// Between two looks.
+    pub poll_interval: Duration,
+    /// How long a file in a folder must be unchanged.
+    pub settle: Duration,
+    /// Changed files.
+    pub on_change: OnChange,
 }
 
 /// See [`crate::source::Kafka`].

@@ -73,6 +73,10 @@ pub const TABLE: &[(&str, Class)] = &[
     ("sources[*].kafka.topic", Class::Never),
     // Where the first start begins is settled by epoch 0; the rest is how the same log is reached.
     ("sources[*].kafka.**", Class::Rolling),
+    // Another folder's files are other files: what was read is kept under the source's name.
+    ("sources[*].files", Class::Never),
+    ("sources[*].files.path", Class::Never),
+    ("sources[*].files.**", Class::Rolling),
     ("sources[*].generator", Class::Never),
     ("sources[*].generator.rate", Class::Rolling),
     ("sources[*].generator.limit", Class::Rolling),

@@ -6,7 +6,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use evp_api::plan::{
-    DataType, GeneratorPlan, NodeName, PlannedField, RowSchema, SourceKind, SourcePlan, Template,
+    DataType, FormatPlan, GeneratorPlan, NodeName, PlannedField, RowSchema, SourceKind, SourcePlan,
+    Template,
 };
 use evp_core::decode::{Decoder, MetaColumns};
 use evp_core::position::{Micros, Position, SplitId};
@@ -37,6 +38,7 @@ fn orders() -> SourcePlan {
     ];
     SourcePlan {
         name: NodeName::new("orders").unwrap_or_else(|| unreachable!("a DNS label")),
+        format: FormatPlan::Json,
         kind: SourceKind::Generator(GeneratorPlan {
             template: Template::Orders,
             rate: 1,

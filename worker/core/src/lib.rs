@@ -7,6 +7,7 @@ pub mod check;
 pub mod dataflow;
 pub mod dead_letter;
 pub mod decode;
+pub mod files;
 pub mod ledger;
 pub mod position;
 pub mod protocol;

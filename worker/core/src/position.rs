@@ -36,6 +36,11 @@ impl fmt::Display for SplitId {
 #[serde(transparent)]
 pub struct Position(pub i64);
 
+impl Position {
+    /// An end that is no position yet: the source says when it is there.
+    pub const OPEN: Self = Self(i64::MAX);
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::files::InFiles;
 use crate::position::{Micros, Position, SplitId, SplitPosition};
 
 /// A batch of undecoded records of one source, in (split, position) order within each split.
@@ -18,6 +19,8 @@ pub struct RawBatch {
     pub reached: Vec<Reached>,
     /// Records that were deleted before they could be read (`onDataLoss: RecordGap`).
     pub gaps: Vec<Gap>,
+    /// Where records stand in files, for a source that reads files.
+    pub in_files: InFiles,
 }
 
 /// One undecoded record.
@@ -87,8 +90,10 @@ impl RawBatch {
     /// Only these records, with what they hold; nothing is reached by them.
     #[must_use]
     pub fn only(&self, records: impl IntoIterator<Item = usize>) -> Self {
+        let records: Vec<usize> = records.into_iter().collect();
         let mut part = Self {
             splits: self.splits.clone(),
+            in_files: self.in_files.only(&records),
             ..Self::default()
         };
         for record in records.into_iter().map(|at| &self.records[at]) {
@@ -111,6 +116,7 @@ impl RawBatch {
         first.gaps.clone_from(&self.gaps);
         first.reached.clone_from(&self.reached);
         second.reached.clone_from(&self.reached);
+        second.in_files.notes.clone_from(&self.in_files.notes);
         for reached in &mut first.reached {
             let of = |record: &&RawRecord| self.splits[record.split as usize] == reached.split;
             if let Some(next) = second.records.iter().find(of) {

@@ -1,11 +1,11 @@
-//! Bindings of a local run: which source reads a generator, which object-store path is a folder here.
+//! Bindings of a local run: which source reads a generator or files here, which object-store path is a folder here.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use evp_api::EventPipelineSpec;
-use evp_api::source::{Generator, Source, Template};
+use evp_api::source::{Files, Generator, Source, Template};
 
 /// One `--bind`.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +16,15 @@ pub enum Binding {
         source: String,
         /// What it reads instead.
         generator: GeneratorBinding,
+    },
+    /// `SOURCE=files:DIR[?glob=G]`.
+    Files {
+        /// Source of the manifest.
+        source: String,
+        /// Folder that is read instead.
+        dir: PathBuf,
+        /// Which files of it; absent: those that the manifest names, or all.
+        glob: Option<String>,
     },
     /// `s3://bucket[/prefix]=DIR`.
     Path {
@@ -41,21 +50,41 @@ impl FromStr for Binding {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (from, to) = text
             .split_once('=')
-            .ok_or("must be SOURCE=generator:TEMPLATE or s3://BUCKET=DIR")?;
+            .ok_or("must be SOURCE=generator:TEMPLATE, SOURCE=files:DIR or s3://BUCKET=DIR")?;
         if from.starts_with("s3://") {
             return Ok(Self::Path {
                 prefix: from.trim_end_matches('/').to_owned(),
                 dir: to.into(),
             });
         }
+        if let Some(files) = to.strip_prefix("files:") {
+            return files_binding(from, files);
+        }
         let generator = to
             .strip_prefix("generator:")
-            .ok_or("a source is bound to generator:TEMPLATE")?;
+            .ok_or("a source is bound to generator:TEMPLATE or files:DIR")?;
         Ok(Self::Source {
             source: from.to_owned(),
             generator: generator.parse()?,
         })
     }
+}
+
+fn files_binding(source: &str, text: &str) -> Result<Binding, String> {
+    let (dir, options) = text.split_once('?').unwrap_or((text, ""));
+    let glob = match options.split_once('=') {
+        None if options.is_empty() => None,
+        Some(("glob", glob)) => Some(glob.to_owned()),
+        _ => return Err(format!("no option `{options}`; there is: glob")),
+    };
+    if dir.is_empty() {
+        return Err("files: needs a folder, as in files:./in".to_owned());
+    }
+    Ok(Binding::Files {
+        source: source.to_owned(),
+        dir: dir.into(),
+        glob,
+    })
 }
 
 impl FromStr for GeneratorBinding {
@@ -108,10 +137,10 @@ impl GeneratorBinding {
     }
 }
 
-/// Points sources at their generators. `Err` names a binding whose source the manifest does not have.
+/// Points sources at their generators and files. `Err` names a binding whose source the manifest does not have.
 pub fn bind_sources(spec: &mut EventPipelineSpec, bindings: &[Binding]) -> Result<(), String> {
     for binding in bindings {
-        let Binding::Source { source, generator } = binding else {
+        let (Binding::Source { source, .. } | Binding::Files { source, .. }) = binding else {
             continue;
         };
         let known = || {
@@ -127,13 +156,41 @@ pub fn bind_sources(spec: &mut EventPipelineSpec, bindings: &[Binding]) -> Resul
                 known()
             ));
         };
-        let Source {
-            kafka,
-            generator: slot,
-            ..
-        } = &mut spec.sources[at];
-        *kafka = None;
-        *slot = Some(generator.generator.clone());
+        point(&mut spec.sources[at], binding)?;
+    }
+    Ok(())
+}
+
+fn point(at: &mut Source, binding: &Binding) -> Result<(), String> {
+    let Source {
+        kafka,
+        files,
+        generator: slot,
+        ..
+    } = at;
+    match binding {
+        Binding::Source { generator, .. } => {
+            (*kafka, *files) = (None, None);
+            *slot = Some(generator.generator.clone());
+        }
+        Binding::Files { dir, glob, .. } => {
+            (*kafka, *slot) = (None, None);
+            let path = std::path::absolute(dir)
+                .map_err(|e| format!("{} is no folder: {e}", dir.display()))?;
+            let mut bound: Files = match files.take() {
+                Some(files) => files,
+                None => Files::of(String::new()),
+            };
+            bound.path = format!(
+                "file://{}",
+                path.components().collect::<PathBuf>().display()
+            );
+            if let Some(glob) = glob {
+                bound.glob.clone_from(glob);
+            }
+            *files = Some(bound);
+        }
+        Binding::Path { .. } => {}
     }
     Ok(())
 }
@@ -151,6 +208,25 @@ mod tests {
         };
         assert_eq!((source.as_str(), generator.generator.rate), ("orders", 200));
         assert_eq!(generator.backlog, Duration::from_mins(30));
+    }
+
+    #[test]
+    fn a_files_binding_keeps_what_the_manifest_says_of_its_files() {
+        let bound: Binding = "raw=files:/in/./day?glob=*.tsv".parse().unwrap();
+        let mut source: Source = serde_json::from_value(serde_json::json!({
+            "name": "raw", "files": {"path": "s3://shop/raw", "settle": "1s"}, "schema": {"fields": []}
+        }))
+        .unwrap();
+        point(&mut source, &bound).unwrap();
+        let files = source.files.unwrap();
+        let shown = (
+            files.path.as_str(),
+            files.glob.as_str(),
+            files.settle.as_str(),
+        );
+        assert_eq!(shown, ("file:///in/day", "*.tsv", "1s"));
+        assert!("raw=files:".parse::<Binding>().is_err());
+        assert!("raw=files:./in?rate=1".parse::<Binding>().is_err());
     }
 
     #[test]

@@ -103,7 +103,7 @@ fn storage(checked: &CheckedPlan, args: &PlaceArgs) -> Storage {
             prefix: prefix.clone(),
             dir: absolute(dir),
         }),
-        Binding::Source { .. } => None,
+        Binding::Source { .. } | Binding::Files { .. } => None,
     });
     let secrets = Secrets::new(&args.secrets);
     let storage = Storage::new(checked.plan.s3.clone(), secrets, mappings.collect());

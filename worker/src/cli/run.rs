@@ -75,7 +75,7 @@ pub async fn run(args: RunArgs) -> Result<ExitCode, Fault> {
 pub fn prepare(manifest: &Manifest, args: &RunArgs, sample: Sample) -> Result<Local, Fault> {
     let backlog = args.place.bind.iter().find_map(|binding| match binding {
         Binding::Source { generator, .. } => Some(generator.backlog),
-        Binding::Path { .. } => None,
+        Binding::Files { .. } | Binding::Path { .. } => None,
     });
     let sample = Sample {
         backlog: backlog.unwrap_or(sample.backlog),

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use evp_api::plan::{
-    DataType, GeneratorPlan, NodeName, PlannedField, RowSchema, SourceKind, SourcePlan, Template,
+    DataType, FormatPlan, GeneratorPlan, NodeName, PlannedField, RowSchema, SourceKind, SourcePlan,
+    Template,
 };
 use evp_core::decode::{Decoder, MetaColumns};
 use evp_core::position::{Micros, Position, SplitId};
@@ -152,6 +153,7 @@ fn order_source() -> SourcePlan {
     };
     SourcePlan {
         name: NodeName::new("orders").unwrap(),
+        format: FormatPlan::Json,
         kind: SourceKind::Generator(GeneratorPlan {
             template: Template::Orders,
             rate: 5,

@@ -126,6 +126,7 @@ impl Runtime {
         let body = &mut open.body;
         let files = self.applier.checkpointer.state();
         state::store(&self.filler.dataflow, &files, (&mut *body, &closed)).await?;
+        self.filler.tables.store(&files, body).await?;
         body.watermarks = closed.watermarks.clone();
         body.ledger = closed.ledger.clone();
         let holders = std::mem::take(&mut closed.holders);
@@ -135,6 +136,7 @@ impl Runtime {
         } else {
             self.filler.dataflow.commit(closed, permit.epoch())?;
         }
+        self.filler.tables.commit(permit.epoch());
         self.applier.pending = Some(Pending {
             permit,
             holders,

@@ -11,7 +11,7 @@ use evp_api::reason;
 use evp_core::check::CheckedPlan;
 use evp_core::dataflow::{Dataflow, DataflowError, Pushed, Rejected, SinkBatch};
 use evp_core::dead_letter::{DeadLetter, Reject, RejectCode};
-use evp_core::position::{Positions, SplitPositions};
+use evp_core::position::{Position, Positions, SplitPositions};
 use evp_core::protocol::care::Place;
 use evp_core::protocol::head::Body;
 use evp_core::record::RawBatch;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::bound::RecordBound;
 use super::poison::{self, Poison, Why};
 use super::skip::Skips;
+use super::tables::Tables;
 use super::{Halt, Until};
 use crate::activity::Activity;
 use crate::clock::SharedClock;
@@ -51,6 +52,8 @@ pub(super) struct Filler {
     pub(super) poison: Poison,
     /// Records that the manifest gives up and that are still ahead.
     pub(super) skips: Skips,
+    /// Which files were read, for sources that read files.
+    pub(super) tables: Tables,
     pub(super) until: Until,
 }
 
@@ -149,8 +152,10 @@ impl Filler {
         ends.iter().all(|(source, ends)| {
             let none = SplitPositions::new();
             let at = positions.get(source).unwrap_or(&none);
-            ends.iter()
-                .all(|(split, end)| at.get(split).is_some_and(|at| at.next >= end.next))
+            ends.iter().all(|(split, end)| match end.next {
+                Position::OPEN => self.activity.at_end(source, split),
+                end => at.get(split).is_some_and(|at| at.next >= end),
+            })
         })
     }
 
@@ -223,6 +228,7 @@ impl Filler {
                 self.dataflow.register(source, &reached.split);
             }
         }
+        self.tables.take_in(source, raw);
         self.skips.passed(source, raw);
         self.bound.took(source, raw);
         self.activity.reached(source, &raw.reached, self.polled);
@@ -370,7 +376,10 @@ fn letters(
             position: record.position,
             step: step.clone(),
             code: reject.code,
-            message: reject.message.clone(),
+            message: match raw.in_files.spot(reject.record as usize) {
+                Some(spot) => format!("{spot}: {}", reject.message),
+                None => reject.message.clone(),
+            },
             field: reject.field.clone(),
             epoch: body.epoch,
             time: body.epoch_time,

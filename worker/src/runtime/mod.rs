@@ -11,6 +11,7 @@ mod poison;
 mod skip;
 mod start;
 mod state;
+mod tables;
 mod vouch;
 
 use std::collections::BTreeMap;

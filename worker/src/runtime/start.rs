@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use evp_api::EventPipelineSpec;
-use evp_api::plan::{NodeName, SourceKind, SourcePlan, digest_input};
+use evp_api::plan::{NodeName, Plan, SourceKind, SourcePlan, digest_input};
 use evp_api::reason;
 use evp_core::check::{CheckedPlan, check};
 use evp_core::dataflow::Dataflow;
@@ -22,6 +22,7 @@ use super::apply::Applier;
 use super::bound::RecordBound;
 use super::fill::Filler;
 use super::skip::Skips;
+use super::tables::Tables;
 use super::vouch::SharedSources;
 use super::{Halt, Poison, Runtime, Until, state};
 use crate::activity::Activity;
@@ -71,12 +72,15 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
     let mut dataflow = Dataflow::new(checked)
         .map_err(|e| Halt::person(reason::PLAN_REFUSED, e.strip_backtrace()))?;
     dataflow.limit_state(parts.budget.state);
-    let begun = begin(start, &place, &mut sources, dataflow.fingerprints()).await?;
+    let mut fingerprints = dataflow.fingerprints();
+    fingerprints.extend(evp_core::files::table::fingerprints(&checked.plan));
+    let begun = begin(start, &place, &mut sources, fingerprints).await?;
     let mut checkpointer = begun.checkpointer;
     roll_forward(start, &place, &mut checkpointer).await?;
     checkpointer.reset().await?;
     let starts = positions(&mut sources, checkpointer.body()).await?;
     restore(&mut dataflow, &checkpointer, &starts).await?;
+    let tables = remember(&mut sources, &checked.plan, &checkpointer).await?;
     let next = checkpointer.open(parts.clock.now());
     // Two of each: rows are staged to one while the other is rolled forward.
     let staging = open_sinks(start, &place, &next).await?;
@@ -105,6 +109,7 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
         bound,
         poison: start.poison.clone(),
         skips,
+        tables,
         until,
     };
     let applier = Applier {
@@ -240,6 +245,22 @@ async fn restore(
             .for_each(|split| dataflow.register(source, split));
     }
     Ok(())
+}
+
+/// Reads which files were read, and tells the sources that read on.
+async fn remember(
+    sources: &mut Sources,
+    plan: &Plan,
+    checkpointer: &Checkpointer,
+) -> Result<Tables, Halt> {
+    let mut tables = Tables::of(plan);
+    tables.restore(checkpointer).await?;
+    for (name, source) in sources {
+        if let Some(table) = tables.get(name) {
+            source.remember(table);
+        }
+    }
+    Ok(tables)
 }
 
 /// Opens sinks under the plans of decided epochs, with today's credentials: a path is the same place under every plan.

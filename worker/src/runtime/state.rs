@@ -23,7 +23,10 @@ pub(super) async fn store(
 ) -> Result<(), Halt> {
     let steps = dataflow.fingerprints();
     // A step that comes back later must not go on from windows that it did not see all rows of.
-    body.state.retain(|step, _| steps.contains_key(step));
+    // Tables of sources are not of steps: they stay, as positions do.
+    let positions = &body.positions;
+    let stays = |node: &NodeName| steps.contains_key(node) || positions.contains_key(node);
+    body.state.retain(|node, _| stays(node));
     for (step, fingerprint) in steps {
         let state = body.state.entry(step.clone());
         let state = state.or_insert_with(|| StepState::new(fingerprint));

@@ -1,5 +1,6 @@
 //! Where records come from: the trait, and the one match that opens a source.
 
+pub mod files;
 pub mod generator;
 pub mod kafka;
 
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use evp_core::files::table::FileTable;
 use evp_core::position::SplitPositions;
 use evp_core::record::RawBatch;
 use tokio::sync::Mutex;
@@ -22,6 +24,9 @@ pub trait Source: Send {
         known: Option<&SplitPositions>,
     ) -> Result<SplitPositions, SourceError>;
 
+    /// Hands over which files were read, before the first seek; only for sources that read files.
+    fn remember(&mut self, _table: FileTable) {}
+
     /// Reads on from these positions. Forgets what was fetched before.
     async fn seek(&mut self, positions: &SplitPositions) -> Result<(), SourceError>;
 
@@ -33,7 +38,10 @@ pub trait Source: Send {
     /// an epoch and before the epoch is decided: a log that was replaced in between must not be taken for the old one.
     async fn vouch(&mut self) -> Result<(), SourceError>;
 
-    /// The end of every split that there is now, as positions: what a bounded run reads up to. May be asked before a seek.
+    /// The end of every split that there is now, as positions: what a bounded run reads up to. [`Position::OPEN`]: up to
+    /// where the source first says that it is at its end. May be asked before a seek.
+    ///
+    /// [`Position::OPEN`]: evp_core::position::Position::OPEN
     async fn end_positions(&mut self) -> Result<SplitPositions, SourceError>;
 }
 

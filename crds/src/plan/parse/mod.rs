@@ -3,6 +3,8 @@
 mod address;
 mod bounds;
 mod data_type;
+mod files;
+mod format;
 mod graph;
 mod kafka;
 mod paths;

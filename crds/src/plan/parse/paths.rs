@@ -1,4 +1,4 @@
-//! Tables, checkpoint and dead letters must not lie in one another: one's clean-up would take the other's files.
+//! Tables, checkpoint, dead letters and input files must not lie in one another: one's clean-up would take the other's files.
 
 use super::Findings;
 use crate::pipeline::EventPipelineSpec;
@@ -8,9 +8,14 @@ pub(super) fn apart(spec: &EventPipelineSpec, findings: &mut Findings) {
     let dead_letters = spec.dead_letter.iter().flat_map(|d| &d.files);
     let tables = spec.sinks.iter().enumerate();
     let tables = tables.filter_map(|(i, sink)| Some((i, sink.delta.as_ref()?)));
+    // What is written must not be read as input.
+    let inputs = spec.sources.iter().enumerate();
+    let inputs = inputs.filter_map(|(i, source)| Some((i, source.files.as_ref()?)));
+    let inputs = inputs.map(|(i, files)| (format!("spec.sources[{i}].files.path"), &files.path));
     let given = std::iter::once(("spec.checkpoint.path".to_owned(), &spec.checkpoint.path))
         .chain(dead_letters.map(|f| ("spec.deadLetter.files.path".to_owned(), &f.path)))
-        .chain(tables.map(|(i, delta)| (format!("spec.sinks[{i}].delta.path"), &delta.path)));
+        .chain(tables.map(|(i, delta)| (format!("spec.sinks[{i}].delta.path"), &delta.path)))
+        .chain(inputs);
     // A text that is no path has its own finding.
     let paths: Vec<(String, StoragePath)> = given
         .filter_map(|(field, text)| Some((field, text.parse().ok()?)))

@@ -1,7 +1,7 @@
 //! Sources: kinds and watermarks.
 
 use super::text::{duration, positive};
-use super::{Findings, exactly_one, kafka, node_name, record};
+use super::{Findings, exactly_one, files, format, kafka, node_name, record};
 use crate::plan::{
     Code, GeneratorPlan, OnDataLoss, SourceKind, SourcePlan, Violation, WatermarkPlan,
 };
@@ -18,10 +18,12 @@ pub(super) fn source(
     let name = node_name(&raw.name, &path, findings);
     let kinds = [
         ("kafka", raw.kafka.is_some()),
+        ("files", raw.files.is_some()),
         ("generator", raw.generator.is_some()),
     ];
     let one = exactly_one(&path, &kinds, findings);
     let kind = kind(raw, &path, findings).filter(|_| one);
+    let format = format::format(raw, &path, findings);
     routed_away(raw, &path, routes, findings);
     let schema = record::schema(&raw.schema, &format!("{path}.schema"), findings);
     let max_record_bytes = record::max_bytes(&raw.schema, &format!("{path}.schema"), findings);
@@ -32,6 +34,7 @@ pub(super) fn source(
     Some(SourcePlan {
         name: name?,
         kind: kind?,
+        format: format?,
         schema: schema?,
         refuse_unknown_fields: raw.schema.unknown_fields == UnknownFields::DeadLetter,
         max_record_bytes: max_record_bytes?,
@@ -66,11 +69,14 @@ fn routed_away(raw: &Source, path: &str, routes: bool, findings: &mut Findings) 
 fn kind(raw: &Source, path: &str, findings: &mut Findings) -> Option<SourceKind> {
     let kafka = raw.kafka.as_ref();
     let kafka = kafka.and_then(|raw| kafka::kafka(raw, &format!("{path}.kafka"), findings));
+    let files = raw.files.as_ref();
+    let files = files.and_then(|raw| files::files(raw, &format!("{path}.files"), findings));
     let generator = raw.generator.as_ref();
     let generator =
         generator.and_then(|raw| self::generator(raw, &format!("{path}.generator"), findings));
     kafka
         .map(SourceKind::Kafka)
+        .or(files.map(SourceKind::Files))
         .or(generator.map(SourceKind::Generator))
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryBuilder, Int32Builder, Int64Array, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, BinaryBuilder, Int32Builder, Int64Array, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field};
 use evp_api::plan::DataType as PlannedType;
 
@@ -13,7 +15,7 @@ use crate::record::{RawBatch, RawRecord};
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "a set of five flags, each with a name"
+    reason = "a set of flags, each with a name"
 )]
 pub struct MetaColumns {
     /// `_meta.timestamp`: time the source gives the record.
@@ -26,6 +28,10 @@ pub struct MetaColumns {
     pub key: bool,
     /// `_meta.raw`: the record's value, byte for byte.
     pub raw: bool,
+    /// `_meta.file`: path of the record's file below the source's; null if its source reads no files.
+    pub file: bool,
+    /// `_meta.line`: the record's first line in its file, counted from 1; null if its source reads no files.
+    pub line: bool,
 }
 
 /// One `_meta` column.
@@ -36,6 +42,8 @@ enum Part {
     Offset,
     Key,
     Raw,
+    File,
+    Line,
 }
 
 impl MetaColumns {
@@ -46,9 +54,12 @@ impl MetaColumns {
         offset: true,
         key: true,
         raw: true,
+        file: true,
+        line: true,
     };
 
-    /// Adds the column of that part (`timestamp`, `partition`, `offset`, `key`, `raw`); false: there is no such part.
+    /// Adds the column of that part (`timestamp`, `partition`, `offset`, `key`, `raw`, `file`,
+    /// `line`); false: there is no such part.
     pub fn insert(&mut self, part: &str) -> bool {
         let flag = match part {
             "timestamp" => &mut self.timestamp,
@@ -56,6 +67,8 @@ impl MetaColumns {
             "offset" => &mut self.offset,
             "key" => &mut self.key,
             "raw" => &mut self.raw,
+            "file" => &mut self.file,
+            "line" => &mut self.line,
             _ => return false,
         };
         *flag = true;
@@ -71,6 +84,8 @@ impl MetaColumns {
             offset: self.offset || other.offset,
             key: self.key || other.key,
             raw: self.raw || other.raw,
+            file: self.file || other.file,
+            line: self.line || other.line,
         }
     }
 
@@ -96,6 +111,8 @@ impl MetaColumns {
             offset,
             key,
             raw,
+            file,
+            line,
         } = self;
         [
             (timestamp, Part::Timestamp),
@@ -103,6 +120,8 @@ impl MetaColumns {
             (offset, Part::Offset),
             (key, Part::Key),
             (raw, Part::Raw),
+            (file, Part::File),
+            (line, Part::Line),
         ]
         .into_iter()
         .filter_map(|(wanted, part)| wanted.then_some(part))
@@ -117,6 +136,8 @@ impl Part {
             Self::Offset => "_meta.offset",
             Self::Key => "_meta.key",
             Self::Raw => "_meta.raw",
+            Self::File => "_meta.file",
+            Self::Line => "_meta.line",
         }
     }
 
@@ -127,6 +148,8 @@ impl Part {
             Self::Offset => (DataType::Int64, false),
             Self::Key => (DataType::Binary, true),
             Self::Raw => (DataType::Binary, false),
+            Self::File => (DataType::Utf8, true),
+            Self::Line => (DataType::Int64, true),
         };
         Field::new(self.name(), data_type, nullable)
     }
@@ -155,6 +178,17 @@ impl Part {
             )),
             Self::Key => bytes(records.map(|r| raw.key(r)), rows.len()),
             Self::Raw => bytes(records.map(|r: &RawRecord| raw.value(r)), rows.len()),
+            Self::File => {
+                let files = rows.iter().map(|&row| raw.in_files.file(row as usize));
+                Arc::new(StringArray::from_iter(
+                    files.map(|file| file.map(|file| &*file.id.path)),
+                ))
+            }
+            Self::Line => {
+                let places = rows.iter().map(|&row| raw.in_files.place(row as usize));
+                let lines = places.map(|at| i64::try_from(at?.line).ok());
+                Arc::new(Int64Array::from_iter(lines))
+            }
         }
     }
 }

@@ -1,17 +1,19 @@
-//! Bytes to rows: strict JSON records (semantics 34, 36) straight into Arrow columns, one record at a time to blame.
+//! Bytes to rows: strict JSON or CSV records (semantics 34, 36) straight into Arrow columns, one record at a time to blame.
 //!
-//! Owns what a record must look like and the words in which it is refused; [`cursor`] owns JSON's grammar, [`value`] the
+//! Owns what a record must look like and the words in which it is refused; [`cursor`] owns JSON's grammar, [`csv`] that
+//! of a row of CSV, [`value`] the
 //! conversions, [`column`] the buffers. Does not own what the time of a row means (future, late): that is the dataflow's.
 //! A refused record is cut out of every column again, so its neighbours never notice it. The verdict on a record does not
 //! depend on where it breaks first: bytes that are no JSON are `Malformed`, whatever else is wrong with them.
 
 mod column;
+mod csv;
 mod cursor;
 mod meta;
 mod number;
 mod object;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod time;
 mod value;
@@ -20,15 +22,17 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use evp_api::plan::SourcePlan;
+use evp_api::plan::{FormatPlan, SourcePlan};
 
 pub use column::arrow_type;
 pub use meta::MetaColumns;
 pub use time::Zone;
 
 use crate::dead_letter::{Reject, RejectCode};
+use crate::files::SourceFile;
 use crate::record::RawBatch;
 use column::Column;
+use csv::Rows;
 use cursor::{Cursor, Detail, Fault, Keys, Parsed};
 use object::{Member, Object};
 
@@ -37,6 +41,8 @@ use object::{Member, Object};
 pub struct Decoder {
     record: Object,
     keys: Keys,
+    /// `None`: records are JSON.
+    rows: Option<Rows>,
     meta: MetaColumns,
     schema: SchemaRef,
     max_record_bytes: usize,
@@ -76,6 +82,17 @@ impl Decoder {
             column: Column::of_field(field, source.refuse_unknown_fields),
         });
         Self {
+            rows: match &source.format {
+                FormatPlan::Json => None,
+                FormatPlan::Csv(csv) => {
+                    let names = source.schema.fields.iter().map(|f| f.name.clone());
+                    Some(Rows::new(
+                        csv,
+                        names.collect(),
+                        source.refuse_unknown_fields,
+                    ))
+                }
+            },
             record: Object::new(members.collect(), source.refuse_unknown_fields),
             keys: Keys::default(),
             meta,
@@ -102,7 +119,8 @@ impl Decoder {
                 tombstones += 1;
                 continue;
             };
-            match self.read(bytes) {
+            let file = raw.in_files.file(index as usize);
+            match self.read(bytes, file) {
                 Ok(()) => origin.push(index),
                 Err(fault) => {
                     self.record.truncate(origin.len());
@@ -123,9 +141,12 @@ impl Decoder {
     }
 
     /// Appends one record to the columns, or says why not.
-    fn read(&mut self, bytes: &[u8]) -> Parsed<()> {
+    fn read(&mut self, bytes: &[u8], file: Option<&Arc<SourceFile>>) -> Parsed<()> {
         if bytes.len() > self.max_record_bytes {
             return Err(too_large(bytes.len(), self.max_record_bytes));
+        }
+        if let Some(rows) = &mut self.rows {
+            return rows.read(bytes, file, &mut self.record);
         }
         self.keys.clear();
         let done = self.read_record(bytes);

@@ -138,6 +138,11 @@ impl Object {
         Ok(())
     }
 
+    /// A member by its number.
+    pub(super) fn member(&mut self, number: usize) -> &mut Member {
+        &mut self.members[number]
+    }
+
     pub(super) fn len(&self) -> usize {
         self.members.first().map_or(0, |m| m.column.len())
     }

@@ -3,9 +3,11 @@
 mod conversions;
 mod corpus;
 mod laws;
+mod rows;
 
 use evp_api::plan::{
-    DataType, GeneratorPlan, NodeName, PlannedField, RowSchema, SourceKind, SourcePlan, Template,
+    DataType, FormatPlan, GeneratorPlan, NodeName, PlannedField, RowSchema, SourceKind, SourcePlan,
+    Template,
 };
 use evp_api::schema::TimeUnit;
 
@@ -34,6 +36,7 @@ fn optional(name: &str, data_type: DataType) -> PlannedField {
 fn source(fields: Vec<PlannedField>) -> SourcePlan {
     SourcePlan {
         name: NodeName::new("orders").unwrap(),
+        format: FormatPlan::Json,
         kind: SourceKind::Generator(GeneratorPlan {
             template: Template::Orders,
             rate: 1,
@@ -140,21 +143,21 @@ fn verdict(plan: &SourcePlan, record: &[u8]) -> Option<(RejectCode, Option<Strin
 }
 
 /// A small generator of numbers for properties: splitmix64.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.next() % bound as u64).unwrap()
     }
 
-    fn chance(&mut self, one_in: usize) -> bool {
+    pub(crate) fn chance(&mut self, one_in: usize) -> bool {
         self.below(one_in) == 0
     }
 }

@@ -14,7 +14,7 @@ use super::time;
 use crate::dead_letter::RejectCode;
 
 /// What went wrong with a value whose grammar is right (or will be judged by the second look at the whole record).
-enum Wrong {
+pub(super) enum Wrong {
     /// Something other than the declared type.
     Kind,
     /// The right kind with a wrong content.
@@ -71,7 +71,7 @@ impl Column {
     }
 
     #[cold]
-    fn fault(&self, wrong: Wrong, first: Option<u8>, at: usize) -> Fault {
+    pub(super) fn fault(&self, wrong: Wrong, first: Option<u8>, at: usize) -> Fault {
         let (path, expected) = (&self.path, type_name(&self.data_type));
         let (code, what) = match wrong {
             Wrong::Told(fault) => return fault,
@@ -239,7 +239,7 @@ fn read_map(
 }
 
 #[inline]
-fn end_value(column: &mut Bytes) -> Result<(), Wrong> {
+pub(super) fn end_value(column: &mut Bytes) -> Result<(), Wrong> {
     if column.end_value() {
         Ok(())
     } else {
@@ -267,7 +267,7 @@ fn text<'s, 'a: 's>(
 }
 
 #[inline]
-fn number<'a>(first: Option<u8>, cursor: &mut Cursor<'a>) -> Result<Number<'a>, Wrong> {
+pub(super) fn number<'a>(first: Option<u8>, cursor: &mut Cursor<'a>) -> Result<Number<'a>, Wrong> {
     match first {
         Some(b'-' | b'0'..=b'9') => Ok(cursor.number()?),
         _ => Err(Wrong::Kind),
@@ -287,7 +287,7 @@ fn date(first: Option<u8>, cursor: &mut Cursor<'_>, keys: &mut Keys) -> Result<i
     time::date(text(first, cursor, keys)?).map_err(Wrong::Content)
 }
 
-fn decode_base64(encoded: &[u8], out: &mut Vec<u8>) -> Result<(), Wrong> {
+pub(super) fn decode_base64(encoded: &[u8], out: &mut Vec<u8>) -> Result<(), Wrong> {
     STANDARD
         .decode_vec(encoded, out)
         .map_err(|_| Wrong::Content("no base64"))
@@ -302,7 +302,7 @@ fn boolean(first: Option<u8>, cursor: &mut Cursor<'_>) -> Result<bool, Wrong> {
 }
 
 /// Microseconds of a number in the declared unit, exactly.
-fn epoch_micros(number: &Number<'_>, unit: Option<TimeUnit>) -> Result<i64, Wrong> {
+pub(super) fn epoch_micros(number: &Number<'_>, unit: Option<TimeUnit>) -> Result<i64, Wrong> {
     let unit = unit.ok_or(Wrong::Content("a number, and the field declares no unit"))?;
     let micros = number.scaled(match unit {
         TimeUnit::Seconds => 6,

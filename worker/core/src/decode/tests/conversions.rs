@@ -56,6 +56,8 @@ fn each_type_has_one_arrow_type() {
             ("_meta.offset", Arrow::Int64, false),
             ("_meta.key", Arrow::Binary, true),
             ("_meta.raw", Arrow::Binary, false),
+            ("_meta.file", Arrow::Utf8, true),
+            ("_meta.line", Arrow::Int64, true),
         ]
     );
 }
@@ -228,7 +230,7 @@ fn meta_columns_say_what_the_source_knows() {
 fn only_the_meta_columns_asked_for_are_made() {
     let mut meta = MetaColumns::default();
     assert!(meta.insert("offset"));
-    assert!(!meta.insert("line"));
+    assert!(!meta.insert("topic"));
     assert_eq!(meta.names(), ["_meta.offset"]);
     let decoder = Decoder::new(&source(vec![field("a", DataType::Int)]), meta);
     let schema = Arc::clone(&decoder.schema());
