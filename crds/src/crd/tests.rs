@@ -62,6 +62,12 @@ fn refused() -> Vec<(&'static str, Value)> {
             json!([{"source": "some", "split": "0", "position": 1}]),
         ),
         ("/sources/0/generator", json!({"template": "orders"})),
+        ("/sources/0/files", json!({"path": "s3://lake/in"})),
+        (
+            "/sources/0/format",
+            json!({"json": {}, "csv": {"header": false}}),
+        ),
+        ("/sources/0/format", json!({"csv": {"header": true}})),
         (
             "/sources/0/kafka",
             topic(json!({"startTime": "2026-01-01T00:00:00Z"})),

@@ -43,7 +43,7 @@ codes! {
     MissingField = "1003", "missing field";
     /// The value has another type than the field.
     WrongType = "1004", "value of another type";
-    /// A union must have exactly one of its kinds, such as `kafka` or `generator` in a source.
+    /// A union must have exactly one of its kinds, such as `kafka`, `files` or `generator` in a source.
     ExactlyOne = "2001", "exactly one kind must be given";
     /// Names of sources, steps and sinks must be DNS labels: lower-case letters, digits and `-`, at most 63 characters.
     Name = "2002", "not a DNS label";

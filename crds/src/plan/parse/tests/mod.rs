@@ -104,6 +104,61 @@ fn the_orders_pipeline_parses_with_steps_after_what_they_read() {
     assert_eq!(plan.steps[1].source.as_str(), "orders");
 }
 
+/// The orders pipeline with files in place of its topic.
+fn of_files(files: Value, format: Value) -> Value {
+    let mut spec = orders();
+    edit(&mut spec, "/sources/0/kafka", Value::Null);
+    edit(&mut spec, "/sources/0/files", files);
+    edit(&mut spec, "/sources/0/format", format);
+    spec
+}
+
+#[test]
+fn files_are_rows_or_lines_below_a_folder_that_nobody_writes() {
+    let path = || json!({"path": "s3://lake/in"});
+    assert!(parse(of_files(path(), json!({"csv": {}}))).is_ok());
+    assert!(parse(of_files(path(), json!({}))).is_ok());
+    let files = |code, field: &str| vec![(code, format!("spec.sources[0].{field}"))];
+    let check = |files: Value, format: Value, expected: Vec<(Code, String)>| {
+        let shown = format!("{files} {format}");
+        assert_eq!(found(of_files(files, format)), expected, "{shown}");
+    };
+    for glob in ["", "/a", "a//b", "../a", "a**b", "**"] {
+        let given = json!({"path": "s3://lake/in", "glob": glob});
+        check(given, json!({}), files(Code::OutOfRange, "files.glob"));
+    }
+    let inside = json!({"path": "s3://lake/bronze/in"});
+    check(inside, json!({}), files(Code::PathOverlap, "files.path"));
+    let given = json!({"path": "s3://lake/in", "pollInterval": "0s"});
+    check(
+        given,
+        json!({}),
+        files(Code::OutOfRange, "files.pollInterval"),
+    );
+    for (format, field) in [
+        (json!({"csv": {"delimiter": ",,"}}), "delimiter"),
+        (json!({"csv": {"delimiter": "\n"}}), "delimiter"),
+        (json!({"csv": {"quote": "é"}}), "quote"),
+        (json!({"csv": {"quote": ","}}), "quote"),
+        (json!({"csv": {"nullText": "a,b"}}), "nullText"),
+    ] {
+        let field = format!("format.csv.{field}");
+        check(path(), format, files(Code::OutOfRange, &field));
+    }
+    let both = json!({"csv": {}, "json": {}});
+    check(path(), both, files(Code::ExactlyOne, "format"));
+    let mut nested = of_files(path(), json!({"csv": {}}));
+    edit(
+        &mut nested,
+        "/sources/0/schema/fields/1/type",
+        json!("list<int>"),
+    );
+    assert!(found(nested).contains(&(
+        Code::Misplaced,
+        "spec.sources[0].schema.fields[1].type".into()
+    )));
+}
+
 #[test]
 fn an_update_sink_inherits_the_keys_of_its_aggregate() {
     let plan = parse(orders()).unwrap();
