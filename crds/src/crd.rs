@@ -29,6 +29,7 @@ const DURATIONS: &[&str] = &[
     "spec.steps[].aggregate.window.hopping.slide",
     "spec.steps[].aggregate.window.session.gap",
     "spec.steps[].aggregate.window.tumbling.size",
+    "spec.steps[].dedupe.within",
 ];
 
 /// Fields that hold a DNS label.
@@ -154,8 +155,8 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
     (
         "spec.steps[]",
-        "[has(self.query), has(self.validate), has(self.aggregate)].exists_one(given, given)",
-        "must have exactly one kind: `query`, `validate` or `aggregate`",
+        "[has(self.query), has(self.validate), has(self.dedupe), has(self.aggregate)].exists_one(given, given)",
+        "must have exactly one kind: `query`, `validate`, `dedupe` or `aggregate`",
     ),
     (
         "spec.steps[].query",

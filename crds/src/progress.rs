@@ -84,6 +84,8 @@ pub struct LedgerProgress {
     pub filtered: i64,
     /// Rows that came after their windows had closed.
     pub late: i64,
+    /// Rows that repeated one that had come.
+    pub duplicate: i64,
     /// Records that were dead-lettered.
     pub dead_lettered: i64,
     /// Every epoch's counts balance.
@@ -132,8 +134,14 @@ pub struct StepProgress {
     pub open_windows: i64,
     /// Bytes of its state.
     pub state_bytes: i64,
+    /// Keys that a `dedupe` remembers.
+    pub keys: i64,
     /// Late rows since the first epoch.
     pub late: i64,
+    /// Rows that repeated one that had come, since the first epoch.
+    pub duplicate: i64,
+    /// Of these not the same in every column.
+    pub conflict: i64,
 }
 
 /// One sink.

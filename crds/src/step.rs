@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::window::Window;
 
-/// One transformation: exactly one kind (`query`, `validate`, `aggregate`).
+/// One transformation: exactly one kind (`query`, `validate`, `dedupe`, `aggregate`).
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Step {
@@ -21,6 +21,9 @@ pub struct Step {
     /// Rules that every row must keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validate: Option<Validate>,
+    /// Of events with equal keys the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dedupe: Option<Dedupe>,
     /// Aggregation over windows of event time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregate: Option<Aggregate>,
@@ -64,6 +67,36 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub message: Option<String>,
+}
+
+/// Of rows with equal keys the first passes; the others are dropped and counted. A row whose key is null is a dead letter
+/// (code `NullKey`).
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Dedupe {
+    /// Columns that identify an event.
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 255)))]
+    pub keys: Vec<String>,
+    /// Two rows of one key that are less than this apart in event time are the same event. Absent: a key is remembered until
+    /// the watermark passes the event time of its first row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub within: Option<String>,
+    /// What happens to a row that is older than the watermark.
+    #[serde(default)]
+    pub late: DedupeLate,
+}
+
+/// What happens to a late row of a `dedupe`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum DedupeLate {
+    /// It is dropped and counted: whether it repeats another one may be forgotten.
+    #[default]
+    Count,
+    /// It passes unless it repeats a row that is remembered: something below, such as the key of a table, is to judge it.
+    Pass,
+    /// It is counted and kept with the dead letters.
+    DeadLetter,
 }
 
 /// Aggregation per window and group. Adds `window_start` and `window_end`; its keys are `window_start` and `groupBy`.

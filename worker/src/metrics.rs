@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
-use evp_api::progress::Progress;
+use evp_api::progress::{Progress, StepProgress};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
@@ -34,23 +34,7 @@ pub fn render(progress: &Progress) -> String {
             watermark.get_or_create(&labels).set(micros / 1_000);
         }
     }
-    let windows = gauges(
-        &mut registry,
-        "step_open_windows",
-        "Windows not yet closed, by step",
-    );
-    let bytes = gauges(&mut registry, "step_state_bytes", "Bytes of state, by step");
-    let late = gauges(
-        &mut registry,
-        "step_late_rows",
-        "Rows that came after their windows had closed, by step",
-    );
-    for step in &progress.steps {
-        let labels = vec![pipeline(), ("step", step.name.clone())];
-        windows.get_or_create(&labels).set(step.open_windows);
-        bytes.get_or_create(&labels).set(step.state_bytes);
-        late.get_or_create(&labels).set(step.late);
-    }
+    steps(&mut registry, progress);
     let rows = gauges(
         &mut registry,
         "sink_rows",
@@ -79,6 +63,50 @@ fn gauges(registry: &mut Registry, name: &str, help: &str) -> Gauges {
     family
 }
 
+fn steps(registry: &mut Registry, progress: &Progress) {
+    type Count = fn(&StepProgress) -> i64;
+    let counts: [(&str, &str, Count); 6] = [
+        (
+            "step_open_windows",
+            "Windows not yet closed, by step",
+            |step| step.open_windows,
+        ),
+        (
+            "step_keys",
+            "Keys that a step remembers to find duplicates",
+            |step| step.keys,
+        ),
+        ("step_state_bytes", "Bytes of state, by step", |step| {
+            step.state_bytes
+        }),
+        (
+            "step_late_rows",
+            "Rows that came after their windows had closed, by step",
+            |step| step.late,
+        ),
+        (
+            "step_duplicate_rows",
+            "Rows that repeated one that had come, by step",
+            |step| step.duplicate,
+        ),
+        (
+            "step_conflicting_rows",
+            "Of the duplicates those that were not the same in every column, by step",
+            |step| step.conflict,
+        ),
+    ];
+    for (name, help, count) in counts {
+        let family = gauges(registry, name, help);
+        for step in &progress.steps {
+            let labels = vec![
+                ("pipeline", progress.pipeline.clone()),
+                ("step", step.name.clone()),
+            ];
+            family.get_or_create(&labels).set(count(step));
+        }
+    }
+}
+
 fn totals(registry: &mut Registry, progress: &Progress) {
     let labels = || std::iter::once(("pipeline".into(), progress.pipeline.clone().into()));
     let registry = registry.sub_registry_with_labels(labels());
@@ -94,6 +122,11 @@ fn totals(registry: &mut Registry, progress: &Progress) {
             "rows_late",
             "Rows that came after their windows had closed",
             ledger.late,
+        ),
+        (
+            "rows_duplicate",
+            "Rows that repeated one that had come",
+            ledger.duplicate,
         ),
         (
             "records_dead_lettered",

@@ -347,6 +347,7 @@ pub fn ledger(totals: &Ledger) -> LedgerProgress {
         read: signed(totals.sources.values().map(|c| c.read).sum()),
         filtered: signed(totals.steps.values().map(|c| c.filtered).sum()),
         late: signed(totals.steps.values().map(|c| c.late).sum()),
+        duplicate: signed(totals.steps.values().map(|c| c.duplicates).sum()),
         dead_lettered: signed(dead_lettered(totals)),
         balanced: totals.balance().is_ok(),
     }
@@ -380,11 +381,15 @@ fn source_progress(
 }
 
 fn step_progress(name: &NodeName, facts: &StateFacts, body: &Body) -> StepProgress {
+    let counts = body.totals.steps.get(name).copied().unwrap_or_default();
     StepProgress {
         name: name.to_string(),
         open_windows: i64::try_from(facts.open_windows).unwrap_or(i64::MAX),
+        keys: i64::try_from(facts.keys).unwrap_or(i64::MAX),
         state_bytes: i64::try_from(facts.bytes).unwrap_or(i64::MAX),
-        late: signed(body.totals.steps.get(name).map_or(0, |c| c.late)),
+        late: signed(counts.late),
+        duplicate: signed(counts.duplicates),
+        conflict: signed(counts.conflicts),
     }
 }
 

@@ -19,7 +19,7 @@ pub use violation::{Code, Violation};
 pub use crate::secret::SecretKeyRef;
 pub use crate::sink::Mode;
 pub use crate::source::{OnChange, OnDataLoss, SaslMechanism, Template};
-pub use crate::step::Late;
+pub use crate::step::{DedupeLate, Late};
 pub use crate::storage::DeadLetterFormat;
 
 /// Name of the dead letters' own sink in checkpoints, logs and metrics; no node of a manifest may have it.
@@ -339,6 +339,8 @@ pub enum StepKind {
     },
     /// Rules that rows must keep, at least one.
     Validate(Vec<RulePlan>),
+    /// The first row of each key.
+    Dedupe(DedupePlan),
     /// Aggregation over windows.
     Aggregate(AggregatePlan),
 }
@@ -352,6 +354,17 @@ pub struct RulePlan {
     pub check: String,
     /// What is said of a row that breaks it, beside the name.
     pub message: Option<String>,
+}
+
+/// See [`crate::step::Dedupe`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct DedupePlan {
+    /// Columns that identify an event, at least one.
+    pub keys: Vec<String>,
+    /// Microseconds, positive; `None`: until the watermark passes the first row.
+    pub within: Option<i64>,
+    /// Late rows.
+    pub late: DedupeLate,
 }
 
 /// See [`crate::step::Aggregate`].

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use evp_api::pipeline::EventPipelineSpec;
 use evp_api::plan::{NodeName, parse_duration, parse_instant};
+use evp_api::step::Step;
 use evp_core::check::check;
 use evp_core::dataflow::Dataflow;
 use jiff::SignedDuration;
@@ -35,17 +36,17 @@ pub(super) fn refine(
         "session.gap",
     ];
     let of_window = |member: &str| path.ends_with(&format!(".window.{member}"));
-    let keeps = if lengths.into_iter().any(of_window) {
+    let keeps = if lengths.into_iter().any(of_window) || path.ends_with(".dedupe.within") {
         same(|text| parse_duration(text).ok(), old, new)
     } else if of_window("tumbling.origin") || of_window("hopping.origin") {
         instant(old).is_some() && instant(old) == instant(new)
     } else if path.ends_with(".watermark.allowedLateness") {
-        let feeds = item(path, "sources").is_some_and(|source| specs.feeds_state(source));
+        let feeds = item(path, "sources").is_some_and(|source| specs.feeds_windows(source));
         !feeds || same(|text| parse_duration(text).ok(), old, new)
     } else if path.ends_with(".aggregate.measures") {
         same(|text| Some(words(text)), old, new)
     } else if let Some(step) = item(path, "steps") {
-        let whole = [".from", ".query", ".validate", ".aggregate"];
+        let whole = [".from", ".query", ".validate", ".dedupe", ".aggregate"];
         whole.iter().any(|end| path.ends_with(end)) && !specs.bears_state(step)
     } else if path.contains(".schema.fields[") && path.ends_with("].type") && specs.states_fit() {
         true
@@ -111,7 +112,7 @@ pub(crate) fn spelled(length: Duration) -> String {
 }
 
 impl Specs<'_> {
-    /// Every aggregate on both sides keeps the same kind of state: the changed type does not reach it.
+    /// Every step on both sides keeps the same kind of state: the changed type does not reach it.
     fn states_fit(&self) -> bool {
         let (Some(old), Some(new)) = (fingerprints(self.old), fingerprints(self.new)) else {
             return false;
@@ -120,38 +121,45 @@ impl Specs<'_> {
             .all(|(step, old)| new.get(step).is_none_or(|new| new == old))
     }
 
-    /// On either side the step is an aggregate or one hangs on it.
+    /// On either side the step keeps state or one that does hangs on it.
     fn bears_state(&self, step: &str) -> bool {
         [self.old, self.new].iter().any(|spec| {
-            let itself = spec
-                .steps
-                .iter()
-                .any(|s| s.name == step && s.aggregate.is_some());
-            itself || feeds_aggregate(spec, step)
+            let mut steps = spec.steps.iter();
+            let itself = steps.any(|s| s.name == step && keeps_state(s));
+            itself || feeds(spec, step, keeps_state)
         })
     }
 
-    /// On either side an aggregate hangs on the source.
+    /// On either side a step that keeps state hangs on the source.
     fn feeds_state(&self, source: &str) -> bool {
-        [self.old, self.new]
-            .iter()
-            .any(|spec| feeds_aggregate(spec, source))
+        let mut specs = [self.old, self.new].into_iter();
+        specs.any(|spec| feeds(spec, source, keeps_state))
+    }
+
+    /// On either side an aggregate hangs on the source.
+    fn feeds_windows(&self, source: &str) -> bool {
+        let mut specs = [self.old, self.new].into_iter();
+        specs.any(|spec| feeds(spec, source, |step| step.aggregate.is_some()))
     }
 }
 
-/// What the state of each aggregate depends on, as the worker judges it; `None`: the spec is not accepted.
+/// What the state of each step depends on, as the worker judges it; `None`: the spec is not accepted.
 fn fingerprints(spec: &EventPipelineSpec) -> Option<BTreeMap<NodeName, String>> {
     let checked = check(spec).ok()?;
     Some(Dataflow::new(&checked).ok()?.fingerprints())
 }
 
-/// An aggregate reads the node, directly or through other steps. Bounded by the number of steps, so that a cycle ends.
-fn feeds_aggregate(spec: &EventPipelineSpec, node: &str) -> bool {
+fn keeps_state(step: &Step) -> bool {
+    step.aggregate.is_some() || step.dedupe.is_some()
+}
+
+/// Such a step reads the node, directly or through other steps. Bounded by the number of steps, so that a cycle ends.
+fn feeds(spec: &EventPipelineSpec, node: &str, is_such: impl Fn(&Step) -> bool) -> bool {
     let mut below = vec![node];
     for _ in 0..=spec.steps.len() {
         for step in &spec.steps {
             if below.contains(&step.from.as_str()) && !below.contains(&step.name.as_str()) {
-                if step.aggregate.is_some() {
+                if is_such(step) {
                     return true;
                 }
                 below.push(&step.name);

@@ -103,6 +103,11 @@ pub const TABLE: &[(&str, Class)] = &[
     ("steps[*].query.**", Class::Rolling),
     ("steps[*].validate", Class::Incompatible),
     ("steps[*].validate.**", Class::Rolling),
+    ("steps[*].dedupe", Class::Incompatible),
+    ("steps[*].dedupe.keys", Class::Incompatible),
+    // Under a longer one keys would be asked for that are forgotten.
+    ("steps[*].dedupe.within", Class::Incompatible),
+    ("steps[*].dedupe.late", Class::Rolling),
     ("steps[*].aggregate", Class::Incompatible),
     ("steps[*].aggregate.window.**", Class::Incompatible),
     ("steps[*].aggregate.groupBy", Class::Incompatible),

@@ -56,6 +56,7 @@ fn ledger(report: &Progress) -> LedgerStatus {
         read: ledger.read,
         filtered: ledger.filtered,
         late: ledger.late,
+        duplicate: ledger.duplicate,
         dead_lettered: ledger.dead_lettered,
         balanced: ledger.balanced,
     }
@@ -78,7 +79,10 @@ fn steps(report: &Progress) -> Vec<StepStatus> {
         name: step.name.clone(),
         open_windows: step.open_windows,
         state_bytes: step.state_bytes,
+        keys: step.keys,
         late: step.late,
+        duplicate: step.duplicate,
+        conflict: step.conflict,
     };
     report.steps.iter().map(of).collect()
 }

@@ -33,20 +33,31 @@ pub struct SourceCounts {
     pub gaps: u64,
 }
 
-/// Queries: `input = output + filtered + rejected`; aggregates: `input = counted + late + rejected`.
+/// `input = output + filtered + late + duplicates + rejected`, of which each kind of step has its own.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StepCounts {
     /// Rows in.
     pub input: u64,
-    /// Rows out (queries), or taken into windows (aggregates).
+    /// Rows out, or taken into windows (aggregates).
     pub output: u64,
     /// Refused by `where`.
     pub filtered: u64,
     /// Came after their windows had closed.
     pub late: u64,
+    /// Dropped because a row of the same key had come.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub duplicates: u64,
+    /// Those of them that were not the same in every column.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub conflicts: u64,
     /// Dead-lettered by the step.
     pub rejected: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Ledger {
@@ -58,7 +69,7 @@ impl Ledger {
             }
         }
         for (name, c) in &self.steps {
-            if c.input != c.output + c.filtered + c.late + c.rejected {
+            if c.input != c.output + c.filtered + c.late + c.duplicates + c.rejected {
                 return Err(format!("step {name}: {c:?}"));
             }
         }
@@ -81,6 +92,8 @@ impl Ledger {
             mine.output += c.output;
             mine.filtered += c.filtered;
             mine.late += c.late;
+            mine.duplicates += c.duplicates;
+            mine.conflicts += c.conflicts;
             mine.rejected += c.rejected;
         }
         for (name, rows) in &other.sinks {

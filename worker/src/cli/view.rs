@@ -145,14 +145,24 @@ fn span(micros: i64) -> String {
 
 /// What a run did.
 pub fn summary(report: &Progress) {
+    if report.epoch == 0 && report.ledger.read == 0 {
+        say(&format!(
+            "{}: stopped before anything was committed",
+            report.pipeline
+        ));
+        return;
+    }
+    let ledger = &report.ledger;
     say(&format!(
-        "{}: {} records read, {} late, {} dead letters, {} epochs, ledger {}",
+        "{}: {} records read, {} late, {} duplicates, {} dead letters, {} {}, ledger {}",
         report.pipeline,
-        report.ledger.read,
-        report.ledger.late,
-        report.ledger.dead_lettered,
+        ledger.read,
+        ledger.late,
+        ledger.duplicate,
+        ledger.dead_lettered,
         report.epoch,
-        if report.ledger.balanced {
+        if report.epoch == 1 { "epoch" } else { "epochs" },
+        if ledger.balanced {
             "balanced"
         } else {
             "NOT balanced"

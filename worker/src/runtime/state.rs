@@ -2,10 +2,9 @@
 
 use evp_api::plan::NodeName;
 use evp_api::reason;
-use evp_core::dataflow::{Closed, Dataflow};
+use evp_core::dataflow::{Closed, Dataflow, Loaded, StateReader};
 use evp_core::position::Epoch;
 use evp_core::protocol::head::{Body, StateFile, StepState};
-use evp_core::step::aggregate::{Loaded, StateReader};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::Halt;

@@ -31,6 +31,10 @@ pub(super) fn hold(spec: &EventPipelineSpec, findings: &mut Findings) {
     for (i, step) in spec.steps.iter().enumerate() {
         let groups = step.aggregate.as_ref().map_or(0, |a| a.group_by.len());
         count(format!("spec.steps[{i}].aggregate.groupBy"), groups, 0, 32);
+        if let Some(dedupe) = &step.dedupe {
+            let path = format!("spec.steps[{i}].dedupe.keys");
+            count(path, dedupe.keys.len(), 1, 32);
+        }
         if let Some(validate) = &step.validate {
             let path = format!("spec.steps[{i}].validate.rules");
             count(path, validate.rules.len(), 1, 64);
@@ -87,6 +91,9 @@ fn column_names(spec: &EventPipelineSpec, findings: &mut Findings) {
         let groups = step.aggregate.as_ref().map(|a| a.group_by.as_slice());
         let path = format!("spec.steps[{i}].aggregate.groupBy");
         each(path, groups.unwrap_or_default());
+        let keys = step.dedupe.as_ref().map(|d| d.keys.as_slice());
+        let path = format!("spec.steps[{i}].dedupe.keys");
+        each(path, keys.unwrap_or_default());
     }
     for (i, sink) in spec.sinks.iter().enumerate() {
         each(format!("spec.sinks[{i}].keys"), &sink.keys);

@@ -1,10 +1,13 @@
-//! Steps: queries, rules and aggregates.
+//! Steps: queries, rules, deduplication and aggregates.
 
 use super::graph::{Graph, Node};
 use super::{Findings, exactly_one, node_name};
 use crate::pipeline::EventPipelineSpec;
-use crate::plan::{AggregatePlan, Code, Late, NodeName, RulePlan, StepKind, StepPlan, Violation};
-use crate::step::{Aggregate, Query, Validate};
+use crate::plan::{
+    AggregatePlan, Code, DedupeLate, DedupePlan, Late, NodeName, RulePlan, StepKind, StepPlan,
+    Violation,
+};
+use crate::step::{Aggregate, Dedupe, Query, Validate};
 
 mod window;
 
@@ -21,6 +24,7 @@ pub(super) fn step(
     let kinds = [
         ("query", raw.query.is_some()),
         ("validate", raw.validate.is_some()),
+        ("dedupe", raw.dedupe.is_some()),
         ("aggregate", raw.aggregate.is_some()),
     ];
     let one = exactly_one(&path, &kinds, findings);
@@ -30,19 +34,29 @@ pub(super) fn step(
         reads_records(index, "validate", graph, findings);
         rules(raw, &format!("{path}.validate.rules"), findings).map(StepKind::Validate)
     });
+    let dedupe = raw.dedupe.as_ref().and_then(|raw| {
+        reads_records(index, "dedupe", graph, findings);
+        let path = format!("{path}.dedupe");
+        let why = "so no key would ever be forgotten";
+        has_a_watermark(index, (&path, why), graph, findings);
+        late_rows_have_a_place(raw.late == DedupeLate::DeadLetter, routes, &path, findings);
+        dedupe(raw, &path, findings).map(StepKind::Dedupe)
+    });
     let aggregate = raw.aggregate.as_ref().and_then(|raw| {
-        has_a_watermark(index, &path, graph, findings);
+        let why = "so no window would ever close";
+        let window = format!("{path}.aggregate.window");
+        has_a_watermark(index, (&window, why), graph, findings);
         late_rows_are_records(index, &path, graph, findings);
         let path = format!("{path}.aggregate");
-        late_rows_have_a_place(raw, routes, &path, findings);
+        late_rows_have_a_place(raw.late == Late::DeadLetter, routes, &path, findings);
         aggregate(raw, &path, findings).map(StepKind::Aggregate)
     });
-    let kind = query.or(validate).or(aggregate).filter(|_| one);
+    let kind = query.or(validate).or(dedupe).or(aggregate);
     Some(StepPlan {
         name: name?,
         from: NodeName::new(&raw.from)?,
         source: graph.root(&raw.from)?,
-        kind: kind?,
+        kind: kind.filter(|_| one)?,
     })
 }
 
@@ -110,15 +124,7 @@ fn aggregate(raw: &Aggregate, path: &str, findings: &mut Findings) -> Option<Agg
         Violation::new(Code::OutOfRange, format!("{path}.groupBy"), message)
             .help("name at least one column, or use `tumbling` or `hopping` windows")
     });
-    for (i, column) in raw.group_by.iter().enumerate() {
-        findings.require(!raw.group_by[..i].contains(column), || {
-            Violation::new(
-                Code::DuplicateColumn,
-                format!("{path}.groupBy[{i}]"),
-                format!("`{column}` is named twice"),
-            )
-        });
-    }
+    named_once(&raw.group_by, &format!("{path}.groupBy"), findings);
     Some(AggregatePlan {
         window: window?,
         group_by: raw.group_by.clone(),
@@ -127,8 +133,36 @@ fn aggregate(raw: &Aggregate, path: &str, findings: &mut Findings) -> Option<Agg
     })
 }
 
-/// An aggregate needs a watermark above it.
-fn has_a_watermark(index: usize, path: &str, graph: &Graph<'_>, findings: &mut Findings) {
+fn dedupe(raw: &Dedupe, path: &str, findings: &mut Findings) -> Option<DedupePlan> {
+    named_once(&raw.keys, &format!("{path}.keys"), findings);
+    let within = raw.within.as_deref();
+    let within = within.map(|text| window::micros(text, &format!("{path}.within"), findings));
+    Some(DedupePlan {
+        keys: raw.keys.clone(),
+        within: match within {
+            Some(within) => Some(within?),
+            None => None,
+        },
+        late: raw.late,
+    })
+}
+
+fn named_once(columns: &[String], path: &str, findings: &mut Findings) {
+    for (i, column) in columns.iter().enumerate() {
+        findings.require(!columns[..i].contains(column), || {
+            let message = format!("`{column}` is named twice");
+            Violation::new(Code::DuplicateColumn, format!("{path}[{i}]"), message)
+        });
+    }
+}
+
+/// A step that forgets needs a watermark above it.
+fn has_a_watermark(
+    index: usize,
+    (path, why): (&str, &str),
+    graph: &Graph<'_>,
+    findings: &mut Findings,
+) {
     let above = graph.above(&graph.spec().steps[index].from);
     if above.contains(&Node::Step(index)) {
         return; // A circle has its own finding.
@@ -139,8 +173,7 @@ fn has_a_watermark(index: usize, path: &str, graph: &Graph<'_>, findings: &mut F
     });
     if let Some(source) = source.filter(|source| source.watermark.is_none()) {
         let name = &source.name;
-        let message = format!("source `{name}` has no `watermark`, so no window would ever close");
-        let path = format!("{path}.aggregate.window");
+        let message = format!("source `{name}` has no `watermark`, {why}");
         findings.add(
             Violation::new(Code::WatermarkNeeded, path, message).help(format!(
                 "give source `{name}` a `watermark: {{column: …, delay: …}}`"
@@ -163,8 +196,8 @@ fn late_rows_are_records(index: usize, path: &str, graph: &Graph<'_>, findings: 
 }
 
 /// `late: DeadLetter` needs a place to route to.
-fn late_rows_have_a_place(raw: &Aggregate, routes: bool, path: &str, findings: &mut Findings) {
-    findings.require(raw.late != Late::DeadLetter || routes, || {
+fn late_rows_have_a_place(kept: bool, routes: bool, path: &str, findings: &mut Findings) {
+    findings.require(!kept || routes, || {
         let message = "`late: DeadLetter` keeps late rows with the dead letters, and `deadLetter` is not given";
         Violation::new(Code::DeadLetterNeeded, format!("{path}.late"), message)
     });

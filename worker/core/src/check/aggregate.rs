@@ -8,8 +8,8 @@ use datafusion_expr::expr::AggregateFunction;
 use datafusion_expr::{Expr, ExprSchemable, lit};
 use evp_api::plan::{AggregatePlan, Code, NodeName, Violation, WatermarkPlan, WindowPlan};
 
-use super::{AggregatePlanned, Measure, MeasureKind};
-use crate::sql::{self, Scope, Text, instant, is_meta};
+use super::{AggregatePlanned, Measure, MeasureKind, column};
+use crate::sql::{self, Scope, Text, instant};
 use crate::step::aggregate::Aggregate;
 
 /// State files number measures by one byte.
@@ -31,7 +31,7 @@ pub(super) struct Asked<'a> {
 impl Asked<'_> {
     pub(super) fn plan(&self, scope: &Scope) -> Result<AggregatePlanned, Vec<Violation>> {
         let mut faults = Vec::new();
-        let event_time = self.event_time(scope, &mut faults);
+        let event_time = self.event_time(scope).map_err(|fault| faults.push(fault));
         let groups = self.groups(scope, &mut faults);
         let path = format!("{}.aggregate.measures", self.path);
         let text = Text {
@@ -40,7 +40,7 @@ impl Asked<'_> {
         };
         let measures = measures(text, scope).and_then(|measures| self.merge(measures, &path));
         let measures = measures.map_err(|more| faults.extend(more));
-        let (Some(event_time), Ok(measures)) = (event_time, measures) else {
+        let (Ok(event_time), Ok(measures)) = (event_time, measures) else {
             return Err(faults);
         };
         let mut fields: Vec<FieldRef> = ["window_start", "window_end"]
@@ -72,33 +72,15 @@ impl Asked<'_> {
         Ok(planned)
     }
 
-    /// The source's watermark speaks of this very column: a query that changed it would make rows late, or windows close
-    /// too early.
-    fn event_time(&self, scope: &Scope, faults: &mut Vec<Violation>) -> Option<usize> {
-        let column = match self.above {
-            Some(_) => "window_end",
-            None => &self.watermark.column,
+    fn event_time(&self, scope: &Scope) -> Result<usize, Violation> {
+        let (name, whose) = match self.above {
+            Some((above, _)) => ("window_end", format!("aggregate `{above}`")),
+            None => (
+                self.watermark.column.as_str(),
+                format!("source `{}`", self.source),
+            ),
         };
-        let found = scope
-            .columns
-            .index_of(column.as_ref())
-            .ok()
-            .filter(|_| self.event_time_passes);
-        if found.is_none() {
-            let whose = match self.above {
-                Some((above, _)) => format!("aggregate `{above}`"),
-                None => format!("source `{}`", self.source),
-            };
-            let message = format!(
-                "`{}` must pass `{column}`, the event time of {whose}, unchanged",
-                scope.node
-            );
-            faults.push(
-                Violation::new(Code::UnknownColumn, format!("{}.from", self.path), message)
-                    .help(format!("select `{column}` in `{}`", scope.node)),
-            );
-        }
-        found
+        column::event_time((name, &whose), self.event_time_passes, scope, self.path)
     }
 
     /// Distinct values are kept by window, and sessions merge.
@@ -125,7 +107,7 @@ impl Asked<'_> {
     fn groups(&self, scope: &Scope, faults: &mut Vec<Violation>) -> Vec<usize> {
         let mut groups = Vec::new();
         for (i, name) in self.aggregate.group_by.iter().enumerate() {
-            match group(name, scope) {
+            match column::by_name(name, scope, "grouped") {
                 Ok(index) => groups.push(index),
                 Err(mut fault) => {
                     fault.path = format!("{}.aggregate.groupBy[{i}]", self.path);
@@ -148,40 +130,6 @@ fn above(
 
 fn fails(path: &str, error: &DataFusionError) -> Vec<Violation> {
     vec![Violation::new(Code::SqlPlan, path, error.strip_backtrace())]
-}
-
-fn group(name: &str, scope: &Scope) -> Result<usize, Violation> {
-    let names = || {
-        let all = scope.columns.fields().iter().map(|f| f.name().as_str());
-        all.filter(|n| !is_meta(n))
-    };
-    if is_meta(name) {
-        let fault = Violation::new(
-            Code::UnknownColumn,
-            "",
-            format!("`{name}` ends at an aggregate"),
-        );
-        let part = name.rsplit('.').next().unwrap_or(name);
-        return Err(fault.help(format!("give it a name in a query: {name} AS {part}")));
-    }
-    match scope.columns.column_with_name(name) {
-        Some((index, field)) if !field.data_type().is_nested() => Ok(index),
-        Some((_, field)) => {
-            let message = format!(
-                "`{name}` is {}, by which rows cannot be grouped",
-                field.data_type()
-            );
-            Err(Violation::new(Code::ColumnType, "", message))
-        }
-        None => {
-            let listed = names().collect::<Vec<_>>().join(", ");
-            Err(
-                Violation::new(Code::UnknownColumn, "", format!("no column named `{name}`"))
-                    .note(format!("`{}` has: {listed}", scope.node))
-                    .did_you_mean(name, names()),
-            )
-        }
-    }
 }
 
 fn measures(text: Text<'_>, scope: &Scope) -> Result<Vec<Measure>, Vec<Violation>> {

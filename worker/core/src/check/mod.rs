@@ -1,6 +1,8 @@
 //! The one judge of a manifest: [`check`] parses the plan and plans its SQL, called alike by operator, CLI and worker.
 
 mod aggregate;
+mod column;
+mod dedupe;
 mod node;
 mod query;
 mod sink;
@@ -10,10 +12,13 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::SchemaRef;
 use evp_api::EventPipelineSpec;
-use evp_api::plan::{Code, NodeName, Plan, StepKind, StepPlan, Violation, digest_input};
+use evp_api::plan::{
+    Code, NodeName, Plan, StepKind, StepPlan, Violation, WatermarkPlan, digest_input,
+};
 
 pub use node::{
-    AggregatePlanned, Measure, MeasureKind, QueryPlanned, RulePlanned, StepPlanned, ValidatePlanned,
+    AggregatePlanned, DedupePlanned, Measure, MeasureKind, QueryPlanned, RulePlanned, StepPlanned,
+    ValidatePlanned,
 };
 
 use crate::decode::{MetaColumns, row_schema};
@@ -111,12 +116,15 @@ fn plan_step(
             validate::plan(rules, &format!("{path}.validate.rules"), &scope)
                 .map(StepPlanned::Validate)
         }
+        StepKind::Dedupe(dedupe) => {
+            let watermark = watermark(plan, (step, path))?;
+            let passes = passes(plan, planned, &step.from, &watermark.column);
+            let whose = format!("source `{}`", step.source);
+            let event_time = column::event_time((&watermark.column, &whose), passes, &scope, path);
+            dedupe::plan(dedupe, event_time, path, &scope).map(StepPlanned::Dedupe)
+        }
         StepKind::Aggregate(aggregate) => {
-            let source = plan.source(&step.source);
-            let Some(watermark) = source.and_then(|s| s.watermark.as_ref()) else {
-                let message = "the source has no `watermark`";
-                return Err(vec![Violation::new(Code::WatermarkNeeded, path, message)]);
-            };
+            let watermark = watermark(plan, (step, path))?;
             let above = aggregate_above(plan, planned, &step.from);
             let event_time = above.map_or(watermark.column.as_str(), |_| "window_end");
             let asked = aggregate::Asked {
@@ -130,6 +138,17 @@ fn plan_step(
             asked.plan(&scope).map(StepPlanned::Aggregate)
         }
     }
+}
+
+fn watermark<'a>(
+    plan: &'a Plan,
+    (step, path): (&StepPlan, &str),
+) -> Result<&'a WatermarkPlan, Vec<Violation>> {
+    let source = plan.source(&step.source);
+    source.and_then(|s| s.watermark.as_ref()).ok_or_else(|| {
+        let message = "the source has no `watermark`";
+        vec![Violation::new(Code::WatermarkNeeded, path, message)]
+    })
 }
 
 /// The nearest aggregate from a node upwards.
@@ -153,7 +172,7 @@ fn passes(plan: &Plan, planned: &Steps, node: &NodeName, column: &str) -> bool {
     while let Some(step) = plan.step(node) {
         match planned.get(node) {
             Some(StepPlanned::Query(query)) if query.passes(column) => node = &step.from,
-            Some(StepPlanned::Validate(_)) => node = &step.from,
+            Some(StepPlanned::Validate(_) | StepPlanned::Dedupe(_)) => node = &step.from,
             Some(StepPlanned::Query(_)) | None => return false,
             Some(StepPlanned::Aggregate(_)) => return true,
         }
@@ -176,6 +195,7 @@ fn meta_columns(plan: &Plan) -> BTreeMap<NodeName, MetaColumns> {
                 .map(String::as_str)
                 .collect(),
             StepKind::Validate(rules) => rules.iter().map(|rule| rule.check.as_str()).collect(),
+            StepKind::Dedupe(_) => Vec::new(),
             StepKind::Aggregate(aggregate) => vec![&aggregate.measures],
         };
         let named = texts

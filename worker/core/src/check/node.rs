@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion_expr::{AggregateUDF, Expr};
-use evp_api::plan::AggregatePlan;
+use evp_api::plan::{AggregatePlan, DedupePlan};
 
 /// A planned step.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub enum StepPlanned {
     Query(QueryPlanned),
     /// Rules that rows must keep.
     Validate(ValidatePlanned),
+    /// The first row of each key.
+    Dedupe(DedupePlanned),
     /// Aggregation over windows.
     Aggregate(AggregatePlanned),
 }
@@ -23,6 +25,7 @@ impl StepPlanned {
         match self {
             Self::Query(query) => query.output.clone(),
             Self::Validate(validate) => validate.columns.clone(),
+            Self::Dedupe(dedupe) => dedupe.columns.clone(),
             Self::Aggregate(aggregate) => aggregate.output.clone(),
         }
     }
@@ -59,6 +62,19 @@ pub struct RulePlanned {
     pub message: Option<String>,
     /// What must be true.
     pub check: Expr,
+}
+
+/// A planned `dedupe`.
+#[derive(Clone, Debug)]
+pub struct DedupePlanned {
+    /// What was asked for.
+    pub plan: DedupePlan,
+    /// Columns in and out.
+    pub columns: SchemaRef,
+    /// Index of the event-time column.
+    pub event_time: usize,
+    /// Indices of the key columns, in order; at least one.
+    pub keys: Vec<usize>,
 }
 
 /// A planned aggregate.

@@ -57,6 +57,19 @@ impl Flow<'_> {
                 self.reject(&name, judged.rejects);
                 self.feed(&name, judged.rows)
             }
+            Step::Dedupe(dedupe) => {
+                let input = self.graph.inputs.get(self.source);
+                let watermark = input.and_then(super::Input::decided);
+                let unique = dedupe.push(rows, self.raw, watermark)?;
+                counts.output += unique.rows.batch.num_rows() as u64;
+                counts.duplicates += unique.duplicates;
+                counts.conflicts += unique.conflicts;
+                counts.late += unique.late;
+                counts.rejected += unique.rejects.len() as u64;
+                self.reject(&name, unique.rejects);
+                self.late(&name, unique.late_records);
+                self.feed(&name, unique.rows)
+            }
             Step::Aggregate { aggregate, late } => {
                 let input = self.graph.inputs.get(self.source);
                 let watermark = input.and_then(super::Input::decided);
@@ -67,12 +80,7 @@ impl Flow<'_> {
                 let routed = *late == Late::DeadLetter;
                 self.reject(&name, counted.rejects);
                 if routed {
-                    let late = counted
-                        .late_records
-                        .into_iter()
-                        .map(|reject| self.explained(reject));
-                    let late = late.collect();
-                    self.reject(&name, late);
+                    self.late(&name, counted.late_records);
                 }
                 Ok(())
             }
@@ -82,6 +90,12 @@ impl Flow<'_> {
     fn reject(&mut self, step: &NodeName, rejects: Vec<Reject>) {
         let rejects = rejects.into_iter().map(|reject| (step.clone(), reject));
         self.pushed.rejected.extend(rejects);
+    }
+
+    fn late(&mut self, step: &NodeName, records: Vec<Reject>) {
+        let records = records.into_iter().map(|reject| self.explained(reject));
+        let records = records.collect();
+        self.reject(step, records);
     }
 
     /// A late row says when it is its split that came late (semantics 10).
@@ -165,8 +179,8 @@ impl Dataflow {
                     counts.late += counted.late;
                     all_computed(&name, counted.rejects)?;
                 }
-                // The plan refuses it here.
-                Step::Validate(_) => {}
+                // The plan refuses them here.
+                Step::Validate(_) | Step::Dedupe(_) => {}
             }
         }
         Ok(())

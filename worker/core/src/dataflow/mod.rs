@@ -22,14 +22,16 @@ use crate::position::{Epoch, Micros, SplitId};
 use crate::record::RawBatch;
 use crate::state::StateChange;
 use crate::step;
-use crate::step::aggregate::{self, Aggregate};
+use crate::step::aggregate::Aggregate;
+use crate::step::dedupe::Dedupe;
 use crate::step::query::Query;
 use crate::step::validate::Validate;
 use crate::watermark::Snapshot;
 pub use error::DataflowError;
 use flow::Flow;
 use input::Input;
-pub use state::StateFacts;
+use state::Closing;
+pub use state::{Loaded, StateFacts, StateReader};
 
 /// What a sink is handed.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +78,7 @@ struct Node {
 enum Step {
     Query(Query),
     Validate(Validate),
+    Dedupe(Box<Dedupe>),
     Aggregate {
         aggregate: Box<Aggregate>,
         late: Late,
@@ -117,7 +120,7 @@ pub struct Closed {
     pub state: BTreeMap<NodeName, StateChange>,
     /// Counts of the epoch.
     pub ledger: Ledger,
-    aggregates: BTreeMap<NodeName, aggregate::Closing>,
+    steps: BTreeMap<NodeName, Closing>,
     closings: BTreeMap<NodeName, crate::watermark::Closing>,
 }
 
@@ -137,6 +140,9 @@ impl Dataflow {
                 let built = match planned {
                     StepPlanned::Query(query) => Step::Query(Query::new(query.clone())?),
                     StepPlanned::Validate(rules) => Step::Validate(Validate::new(rules.clone())?),
+                    StepPlanned::Dedupe(planned) => {
+                        Step::Dedupe(Box::new(Dedupe::new(planned.clone())?))
+                    }
                     StepPlanned::Aggregate(planned) => Step::Aggregate {
                         late: planned.plan.late,
                         aggregate: Box::new(Aggregate::new(planned.clone())?),
@@ -182,6 +188,7 @@ impl Dataflow {
             match &mut node.step {
                 Step::Query(query) => query.open(now)?,
                 Step::Validate(validate) => validate.open(now)?,
+                Step::Dedupe(dedupe) => dedupe.abandon(),
                 Step::Aggregate { aggregate, .. } => aggregate.open(now)?,
             }
         }
@@ -250,38 +257,44 @@ impl Dataflow {
                 .collect(),
             state: BTreeMap::new(),
             ledger: Ledger::default(),
-            aggregates: BTreeMap::new(),
+            steps: BTreeMap::new(),
             closings,
         };
         for at in 0..self.nodes.len() {
-            self.close_aggregate(at, &mut closed)?;
+            self.close_step(at, &mut closed)?;
         }
         closed.ledger = self.ledger.clone();
         closed.ledger.balance().map_err(DataflowError::Unbalanced)?;
         Ok(closed)
     }
 
-    fn close_aggregate(&mut self, at: usize, closed: &mut Closed) -> Result<(), DataflowError> {
+    fn close_step(&mut self, at: usize, closed: &mut Closed) -> Result<(), DataflowError> {
         let node = &mut self.nodes[at];
-        let Step::Aggregate { aggregate, .. } = &mut node.step else {
-            return Ok(());
-        };
-        let watermark = closed
-            .closings
-            .get(&node.source)
-            .and_then(|c| c.snapshot.watermark);
-        let closing = aggregate
-            .close(watermark)
-            .map_err(|e| failed_at_close(&node.name, e))?;
-        let change = aggregate.change(&closing);
-        if !change.is_empty() {
-            closed.state.insert(node.name.clone(), change);
-        }
         let name = node.name.clone();
-        let none_goes = vec![false; closing.changed.num_rows()];
-        self.changes(&name, &closing.changed, &none_goes, &mut closed.sinks)?;
-        self.closed_rows(&name, &closing.closed, &mut closed.sinks)?;
-        closed.aggregates.insert(name, closing);
+        let of_source = closed.closings.get(&node.source);
+        let watermark = of_source.and_then(|c| c.snapshot.watermark);
+        let (change, closing) = match &mut node.step {
+            Step::Query(_) | Step::Validate(_) => return Ok(()),
+            Step::Dedupe(dedupe) => {
+                let closing = dedupe.close(watermark);
+                (dedupe.change(&closing), Closing::Dedupe(closing))
+            }
+            Step::Aggregate { aggregate, .. } => {
+                let closing = aggregate
+                    .close(watermark)
+                    .map_err(|e| failed_at_close(&name, e))?;
+                (aggregate.change(&closing), Closing::Aggregate(closing))
+            }
+        };
+        if !change.is_empty() {
+            closed.state.insert(name.clone(), change);
+        }
+        if let Closing::Aggregate(closing) = &closing {
+            let none_goes = vec![false; closing.changed.num_rows()];
+            self.changes(&name, &closing.changed, &none_goes, &mut closed.sinks)?;
+            self.closed_rows(&name, &closing.closed, &mut closed.sinks)?;
+        }
+        closed.steps.insert(name, closing);
         Ok(())
     }
 
@@ -292,10 +305,8 @@ impl Dataflow {
                 input.commit(closing);
             }
         }
-        for (name, closing) in closed.aggregates {
-            if let Some(aggregate) = self.aggregate_mut(&name) {
-                aggregate.commit(closing, epoch)?;
-            }
+        for (name, closing) in closed.steps {
+            self.commit_step(&name, closing, epoch)?;
         }
         Ok(())
     }
@@ -304,8 +315,10 @@ impl Dataflow {
     pub fn abandon(&mut self) -> Result<(), DataflowError> {
         self.inputs.values_mut().for_each(Input::abandon);
         for node in &mut self.nodes {
-            if let Step::Aggregate { aggregate, .. } = &mut node.step {
-                aggregate.abandon()?;
+            match &mut node.step {
+                Step::Query(_) | Step::Validate(_) => {}
+                Step::Dedupe(dedupe) => dedupe.abandon(),
+                Step::Aggregate { aggregate, .. } => aggregate.abandon()?,
             }
         }
         Ok(())

@@ -326,14 +326,22 @@ fn write(
     dataflow: &Dataflow,
     closed: &Closed,
     epoch: Epoch,
+    stored: (&mut StepState, &mut BTreeMap<String, Vec<u8>>),
+) {
+    write_of(&name("revenue"), (dataflow, closed), epoch, stored);
+}
+
+fn write_of(
+    step: &NodeName,
+    (dataflow, closed): (&Dataflow, &Closed),
+    epoch: Epoch,
     (state, files): (&mut StepState, &mut BTreeMap<String, Vec<u8>>),
 ) {
-    let revenue = name("revenue");
-    let Some(change) = closed.state.get(&revenue) else {
+    let Some(change) = closed.state.get(step) else {
         return;
     };
     let mut written = Vec::new();
-    for write in dataflow.state_writes(closed, &revenue, state) {
+    for write in dataflow.state_writes(closed, step, state) {
         let StateWrite { at, bytes } = write.unwrap();
         let file = StateFile {
             name: format!("{epoch}-{}", files.len()),
@@ -347,15 +355,23 @@ fn write(
 }
 
 fn restored(state: &StepState, files: &BTreeMap<String, Vec<u8>>) -> Dataflow {
-    let (mut dataflow, revenue) = (running("Update"), name("revenue"));
-    let reader = dataflow.state_reader(&revenue).unwrap();
+    let mut dataflow = running("Update");
+    restore_of(&name("revenue"), &mut dataflow, (state, files));
+    dataflow
+}
+
+fn restore_of(
+    step: &NodeName,
+    dataflow: &mut Dataflow,
+    (state, files): (&StepState, &BTreeMap<String, Vec<u8>>),
+) {
+    let reader = dataflow.state_reader(step).unwrap();
     for run in state.runs() {
         for file in &run.files {
             let loaded = reader.read(&files[&file.name]).unwrap();
-            dataflow.restore_state(&revenue, loaded, run.epoch).unwrap();
+            dataflow.restore_state(step, loaded, run.epoch).unwrap();
         }
     }
-    dataflow
 }
 
 #[test]
@@ -431,3 +447,4 @@ fn state_of_another_meaning_is_refused() {
 mod failures;
 mod histories;
 mod rules;
+mod unique;

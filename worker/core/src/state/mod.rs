@@ -89,6 +89,24 @@ impl StateChange {
     }
 }
 
+/// A state file that does not fit.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// It was written by another version of the engine or for another meaning of the step.
+    #[error(
+        "the state was written for another meaning of the step: it has {found}, the step has {wanted}"
+    )]
+    Incompatible {
+        /// In the file.
+        found: String,
+        /// Of the step.
+        wanted: String,
+    },
+    /// It cannot be read.
+    #[error("the state file cannot be read")]
+    Unreadable(#[source] DataFusionError),
+}
+
 /// One table of a state file.
 #[derive(Debug)]
 pub(crate) struct Section {

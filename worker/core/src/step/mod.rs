@@ -1,6 +1,7 @@
 //! The steps of a pipeline, one file each.
 
 pub mod aggregate;
+pub mod dedupe;
 pub mod query;
 pub mod validate;
 

@@ -169,10 +169,11 @@ fn print_report(out: &mut impl Write, report: &Progress) -> std::io::Result<()> 
 /// The totals in one line.
 fn totals(ledger: &LedgerProgress) -> String {
     format!(
-        "{} records read, {} filtered, {} late, {} dead letters, {}",
+        "{} records read, {} filtered, {} late, {} duplicates, {} dead letters, {}",
         ledger.read,
         ledger.filtered,
         ledger.late,
+        ledger.duplicate,
         ledger.dead_lettered,
         if ledger.balanced {
             "balanced"

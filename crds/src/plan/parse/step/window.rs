@@ -64,7 +64,7 @@ fn lasts(raw: &Session, path: &str, findings: &mut Findings) -> Option<WindowPla
     Some(WindowPlan::Session { gap })
 }
 
-fn micros(text: &str, path: &str, findings: &mut Findings) -> Option<i64> {
+pub(super) fn micros(text: &str, path: &str, findings: &mut Findings) -> Option<i64> {
     i64::try_from(positive(text, path, findings)?.as_micros()).ok()
 }
 

@@ -19,7 +19,7 @@ use super::measures::{self, Measures, split_distinct_key};
 use crate::check::AggregatePlanned;
 use crate::protocol::digest::Digest;
 use crate::protocol::head::Bucket;
-use crate::state::{self, Section};
+use crate::state::{self, RestoreError, Section};
 use crate::window;
 
 /// Windows of at most this much time lie in one bucket, but for a window that is longer.
@@ -27,24 +27,6 @@ const SPAN: i64 = 3_600_000_000;
 
 /// Most windows of a bucket: each that closed before its bucket did is remembered.
 const MOST_WINDOWS: i64 = 1024;
-
-/// A state file that does not fit.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// It was written by another version of the engine or for another meaning of the step.
-    #[error(
-        "the state was written for another meaning of the step: it has {found}, the step has {wanted}"
-    )]
-    Incompatible {
-        /// In the file.
-        found: String,
-        /// Of the step.
-        wanted: String,
-    },
-    /// It cannot be read.
-    #[error("the state file cannot be read")]
-    Unreadable(#[source] DataFusionError),
-}
 
 /// Types and meaning of an aggregate's state.
 #[derive(Debug)]
