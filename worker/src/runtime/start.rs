@@ -85,11 +85,7 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
     // Two of each: rows are staged to one while the other is rolled forward.
     let staging = open_sinks(start, &place, &next).await?;
     let applying = open_sinks(start, &place, &next).await?;
-    let until = if start.until_end {
-        Until::Reached(ends(&mut sources).await?)
-    } else {
-        Until::Stopped
-    };
+    let until = until(start, &mut sources).await?;
     let bound = RecordBound::new(checked.plan.checkpoint.max_records, checkpointer.care());
     start.poison.skip(&checked.plan.skip);
     let skips = Skips::ahead(&checked.plan.skip, &starts);
@@ -330,12 +326,15 @@ fn old_plan(spec: &serde_json::Value, body: &Body) -> Result<CheckedPlan, Stop> 
     check(&spec).map_err(|found| damaged(format!("is not accepted: {}", found[0])))
 }
 
-async fn ends(sources: &mut Sources) -> Result<Positions, Halt> {
+async fn until(start: &Start, sources: &mut Sources) -> Result<Until, Halt> {
+    if !start.until_end {
+        return Ok(Until::Stopped);
+    }
     let mut ends = Positions::new();
     for (name, source) in sources {
         ends.insert(name.clone(), source.end_positions().await?);
     }
-    Ok(ends)
+    Ok(Until::Reached(ends))
 }
 
 fn watch(checked: &CheckedPlan, starts: &Positions) -> Activity {

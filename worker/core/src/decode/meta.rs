@@ -180,14 +180,13 @@ impl Part {
             Self::Raw => bytes(records.map(|r: &RawRecord| raw.value(r)), rows.len()),
             Self::File => {
                 let files = rows.iter().map(|&row| raw.in_files.file(row as usize));
-                Arc::new(StringArray::from_iter(
-                    files.map(|file| file.map(|file| &*file.id.path)),
-                ))
+                let paths = files.map(|file| file.map(|file| &*file.id.path));
+                Arc::new(paths.collect::<StringArray>())
             }
             Self::Line => {
                 let places = rows.iter().map(|&row| raw.in_files.place(row as usize));
                 let lines = places.map(|at| i64::try_from(at?.line).ok());
-                Arc::new(Int64Array::from_iter(lines))
+                Arc::new(lines.collect::<Int64Array>())
             }
         }
     }

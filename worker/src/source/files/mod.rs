@@ -145,7 +145,7 @@ impl FilesSource {
             }
         }
         // What was begun is finished first.
-        queue.sort_by(|a, b| (a.0, a.1.order()).cmp(&(b.0, b.1.order())));
+        queue.sort_by_key(|(is_new, file)| (*is_new, file.order()));
         self.queue = queue.into_iter().map(|(_, file)| file).collect();
         self.table.settle();
         Ok(())

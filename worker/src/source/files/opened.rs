@@ -250,13 +250,11 @@ impl BytesOf {
         self.taken = 0;
         let wanted = self.here.len() + READ.max(self.here.len());
         while self.here.len() < wanted {
-            match self.stream.next().await {
-                Some(bytes) => self.here.extend_from_slice(&bytes?),
-                None => {
-                    self.is_all = true;
-                    break;
-                }
-            }
+            let Some(bytes) = self.stream.next().await else {
+                self.is_all = true;
+                break;
+            };
+            self.here.extend_from_slice(&bytes?);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Laws of the files source, on folders.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
@@ -119,8 +120,10 @@ impl World {
         for _ in 0..10 {
             match source.poll(budget, Duration::from_millis(1)).await {
                 Ok(batch) => drop(self.take(&batch)),
-                Err(SourceError::Stop { reason, message }) => return (reason, message),
-                Err(SourceError::Unavailable { reason, message }) => return (reason, message),
+                Err(
+                    SourceError::Stop { reason, message }
+                    | SourceError::Unavailable { reason, message },
+                ) => return (reason, message),
                 Err(other) => panic!("{other}"),
             }
         }
@@ -165,7 +168,7 @@ async fn rule_30_a_big_file_is_resumed_by_row_wherever_reading_stopped() {
                 3 => "\n".to_owned(),
                 _ => i.to_string(),
             };
-            text += &format!("{i},{value}\n");
+            writeln!(text, "{i},{value}").unwrap();
         }
         let mut whole = world(cut);
         whole.write("big.csv", 1, &text);
@@ -247,7 +250,7 @@ async fn rule_30_a_file_that_is_not_listed_any_more_is_forgotten_once_it_is_read
 #[tokio::test]
 async fn rule_30_a_file_in_a_folder_counts_once_it_is_settled() {
     let mut world = world(CSV);
-    world.plan.settle = Duration::from_secs(3600);
+    world.plan.settle = Duration::from_hours(1);
     world.write("old.csv", 1, "a\n1\n");
     fs::write(world.dir.path().join("new.csv"), "a\n2\n").unwrap();
     let mut source = world.source().await;

@@ -2,6 +2,7 @@
 //! that are abandoned; processes that go on from state files. Each row's fate is compared with a naive judge that keeps all
 //! rows and loops over them.
 
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::{Value, json};
 
 use super::histories::Random;
@@ -90,17 +91,34 @@ impl Naive {
             };
             *k == Some(id) && near
         });
-        match repeated {
-            Some((_, first, t)) => {
-                self.counts.duplicates += 1;
-                self.counts.conflicts += u64::from((*first, *t) != (n, at));
-                false
-            }
-            None => {
-                self.passed.push(row);
-                self.counts.output += 1;
-                true
-            }
+        if let Some((_, first, t)) = repeated {
+            self.counts.duplicates += 1;
+            self.counts.conflicts += u64::from((*first, *t) != (n, at));
+            return false;
+        }
+        self.passed.push(row);
+        self.counts.output += 1;
+        true
+    }
+
+    /// Places of the rows that pass.
+    fn passing(
+        &mut self,
+        step: Step,
+        (split, rows): &(i32, Vec<Row>),
+        w: i64,
+    ) -> Vec<(String, i64)> {
+        self.counts.input += rows.len() as u64;
+        let places = (0..).zip(rows);
+        let passing = places.filter(|(_, row)| self.passes(step, **row, w));
+        passing.map(|(at, _)| (split.to_string(), at)).collect()
+    }
+
+    fn read(&mut self, epoch: &[(i32, Vec<Row>)]) {
+        for (split, rows) in epoch {
+            let newest = rows.iter().map(|row| row.2).max();
+            let known = self.newest.get(split).copied();
+            self.newest.extend(newest.max(known).map(|t| (*split, t)));
         }
     }
 }
@@ -141,8 +159,7 @@ fn shown(pushed: &Pushed) -> Vec<(String, i64)> {
             panic!()
         };
         let parts = batch.column_by_name("part").unwrap();
-        let parts =
-            arrow::util::display::ArrayFormatter::try_new(parts, &Default::default()).unwrap();
+        let parts = ArrayFormatter::try_new(parts, &FormatOptions::default()).unwrap();
         let at = batch
             .column_by_name("pos")
             .unwrap()
@@ -153,6 +170,7 @@ fn shown(pushed: &Pushed) -> Vec<(String, i64)> {
 }
 
 fn compare(step: Step, seed: u64) {
+    let told = format!("seed {seed}, {step:?},");
     let mut random = Random(seed);
     let (mut dataflow, mut naive) = (step.opened(), Naive::default());
     let (mut state, mut files) = (StepState::new("f".into()), BTreeMap::new());
@@ -160,7 +178,7 @@ fn compare(step: Step, seed: u64) {
     (0..2).for_each(|n| dataflow.register(&source, &SplitId::partition(n)));
     for (epoch, number) in history(&mut random).into_iter().zip(1..) {
         let abandoned = random.one_in(4).then(|| naive.clone());
-        for attempt in 0..1 + usize::from(abandoned.is_some()) {
+        for attempt in 0..=usize::from(abandoned.is_some()) {
             if attempt == 1 {
                 dataflow.abandon().unwrap();
                 naive = abandoned.clone().unwrap();
@@ -168,53 +186,23 @@ fn compare(step: Step, seed: u64) {
             dataflow.open(NOW).unwrap();
             naive.counts = StepCounts::default();
             let w = naive.watermark();
-            for (split, rows) in &epoch {
-                let lines: Vec<_> = rows.iter().map(text).collect();
-                let pushed = dataflow.push(&source, &raw(*split, &lines)).unwrap();
-                let passing: Vec<_> = (0..)
-                    .zip(rows)
-                    .filter_map(|(i, row)| {
-                        naive.counts.input += 1;
-                        naive
-                            .passes(step, *row, w)
-                            .then_some((split.to_string(), i))
-                    })
-                    .collect();
-                assert_eq!(
-                    shown(&pushed),
-                    passing,
-                    "seed {seed}, {step:?}, epoch {number}"
-                );
-                let kept = pushed
-                    .rejected
-                    .iter()
-                    .filter(|(_, r)| r.code == RejectCode::Late);
-                let kept_late = step.late == "DeadLetter";
-                assert!(kept_late || kept.count() == 0);
+            for batch in &epoch {
+                let lines: Vec<_> = batch.1.iter().map(text).collect();
+                let pushed = dataflow.push(&source, &raw(batch.0, &lines)).unwrap();
+                let passing = naive.passing(step, batch, w);
+                assert_eq!(shown(&pushed), passing, "{told} epoch {number}");
+                let is_late = |(_, r): &&Rejected| r.code == RejectCode::Late;
+                let kept = pushed.rejected.iter().filter(is_late).count();
+                assert!(step.late == "DeadLetter" || kept == 0);
             }
-            for (split, rows) in &epoch {
-                let newest = rows.iter().map(|row| row.2).max();
-                let known = naive.newest.get(split).copied();
-                naive.newest.extend(newest.max(known).map(|t| (*split, t)));
-            }
+            naive.read(&epoch);
         }
         let closed = dataflow.close(&Idle::new()).unwrap();
-        let counts = closed
-            .ledger
-            .steps
-            .get(&unique)
-            .copied()
-            .unwrap_or_default();
-        assert_eq!(
-            counts, naive.counts,
-            "seed {seed}, {step:?}, epoch {number}"
-        );
-        write_of(
-            &unique,
-            (&dataflow, &closed),
-            Epoch(number),
-            (&mut state, &mut files),
-        );
+        let counts = closed.ledger.steps.get(&unique).copied();
+        let counts = counts.unwrap_or_default();
+        assert_eq!(counts, naive.counts, "{told} epoch {number}");
+        let stored = (&mut state, &mut files);
+        write_of(&unique, (&dataflow, &closed), Epoch(number), stored);
         let watermarks = closed.watermarks.clone();
         dataflow.commit(closed, Epoch(number)).unwrap();
         if random.one_in(4) {
@@ -358,6 +346,6 @@ fn the_hash_of_a_key_is_the_one_that_was_written_last_year() {
     let decoded = crate::state::decode(file).unwrap();
     let batch = &decoded.sections[0].batches[0];
     let hash = batch.column(0).as_fixed_size_binary().value(0);
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, "c0a0b711366469ec9a36d883e4944335");
+    let hash = u128::from_be_bytes(hash.try_into().unwrap());
+    assert_eq!(hash, 0xc0a0_b711_3664_69ec_9a36_d883_e494_4335);
 }

@@ -337,10 +337,11 @@ fn written(value: &str, quoted: bool) -> String {
     }
 }
 
+const LETTERS: [char; 8] = ['a', 'b', ',', '"', '\n', '\r', ' ', '\u{e9}'];
+
 #[test]
 fn rule_34_what_is_written_is_read_whatever_it_is_and_bad_neighbours_do_not_matter() {
     let mut random = Random(34);
-    const LETTERS: [char; 8] = ['a', 'b', ',', '"', '\n', '\r', ' ', '\u{e9}'];
     let plan = rows(
         vec![
             field("a", DataType::String),

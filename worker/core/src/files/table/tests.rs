@@ -113,7 +113,7 @@ fn rule_30_a_restored_table_goes_on_as_the_one_that_was_never_gone() {
         kept.decide();
         kept.table = kept.restored();
     }
-    let left: Vec<_> = kept.table.paths().map(|p| p.to_string()).collect();
+    let left: Vec<_> = kept.table.paths().map(ToString::to_string).collect();
     assert_eq!(
         left,
         ["day/000.csv", "day/037.csv", "day/038.csv", "day/039.csv"]
