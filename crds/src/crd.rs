@@ -154,6 +154,11 @@ const RULES: &[(&str, &str, &str)] = &[
         "`cert` and `key` must be given together",
     ),
     (
+        "spec.sinks[].kafka.tls",
+        "has(self.cert) == has(self.key)",
+        "`cert` and `key` must be given together",
+    ),
+    (
         "spec.steps[]",
         "[has(self.query), has(self.validate), has(self.dedupe), has(self.aggregate)].exists_one(given, given)",
         "must have exactly one kind: `query`, `validate`, `dedupe` or `aggregate`",
@@ -175,8 +180,8 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
     (
         "spec.sinks[]",
-        "[has(self.delta), has(self.stdout)].exists_one(given, given)",
-        "must have exactly one kind: `delta` or `stdout`",
+        "[has(self.delta), has(self.kafka), has(self.stdout)].exists_one(given, given)",
+        "must have exactly one kind: `delta`, `kafka` or `stdout`",
     ),
 ];
 

@@ -110,6 +110,8 @@ reasons! {
     SINK_HISTORY_LOST = "SinkHistoryLost";
     /// The table exists with columns, partitions or features that do not fit.
     TABLE_MISMATCH = "TableMismatch";
+    /// A topic exists with settings that do not fit.
+    TOPIC_MISMATCH = "TopicMismatch";
     /// Other writers keep changing the table; the commit is tried again by itself.
     TABLE_CONTENDED = "TableContended";
     /// A file that an epoch staged for a sink is gone.

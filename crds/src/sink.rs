@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One output: exactly one kind (`delta`, `stdout`).
+use crate::source::{Sasl, Tls};
+
+/// One output: exactly one kind (`delta`, `kafka`, `stdout`).
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sink {
@@ -23,6 +25,9 @@ pub struct Sink {
     /// A Delta table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delta: Option<Delta>,
+    /// A Kafka topic, one JSON object a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<Kafka>,
     /// Standard output, one JSON object a row; for local runs, at least once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout: Option<Stdout>,
@@ -49,6 +54,53 @@ pub struct Delta {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 255)))]
     pub partition_by: Vec<String>,
+}
+
+/// A Kafka topic. With `mode: Append` each row is one record; with `mode: Update` (below an `aggregate`) each change of a window
+/// is one, as the window stands then. A record's value is a JSON object of all columns but `_meta`: timestamps in RFC 3339, UTC;
+/// whole numbers and decimals as numbers with all their digits; binary as base64; null, NaN and infinities as null. Its headers
+/// `evp-sink`, `evp-epoch` and `evp-row` are together the record's own: a record with the same three is the same record again.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Kafka {
+    /// `host:port`, comma-separated.
+    #[schemars(length(min = 1, max = 4096))]
+    pub bootstrap_servers: String,
+    /// The topic; it must exist.
+    #[schemars(length(min = 1, max = 249))]
+    pub topic: String,
+    /// Column whose text is the record's key: records of one key stay in order. A row where it is null is a dead letter. Absent: no
+    /// keys. Needed with `mode: Update`, where it should be one of the window's groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub key_column: Option<String>,
+    /// What readers with `isolation.level=read_committed` see.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// Topic of the same cluster that remembers the last epoch of each sink: one partition, compacted. Created if it is missing.
+    #[serde(default = "default_progress_topic")]
+    #[schemars(length(min = 1, max = 249))]
+    pub progress_topic: String,
+    /// Encrypt the connection; `{}` trusts the system's authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Authenticate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<Sasl>,
+}
+
+/// How often a record may be seen.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Delivery {
+    /// Once: each epoch is one transaction, with the record of its progress.
+    #[default]
+    ExactlyOnce,
+    /// At least once: no transactions; after a crash the records of one epoch may come again.
+    AtLeastOnce,
+}
+
+fn default_progress_topic() -> String {
+    "eventpipeline-progress".into()
 }
 
 /// Standard output; it has no options.

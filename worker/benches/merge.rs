@@ -13,7 +13,8 @@ use evp_core::protocol::paths::Lane;
 use evp_worker::checkpointer::CrashPoints;
 use evp_worker::clock::SystemClock;
 use evp_worker::sink::Sink;
-use evp_worker::sink::delta::{DeltaSettings, DeltaUpsert, Outbox, Target};
+use evp_worker::sink::delta::{DeltaSettings, DeltaUpsert, Target};
+use evp_worker::sink::outbox::Outbox;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -83,7 +84,7 @@ async fn open() -> Result<DeltaUpsert, Box<dyn std::error::Error>> {
     let settings = DeltaSettings {
         identity: SinkIdentity(APP.to_owned()),
         target: Target {
-            store: Arc::clone(&store),
+            store,
             prefix: Path::from("gold"),
             url: Url::parse("memory:///gold")?,
         },
@@ -94,8 +95,10 @@ async fn open() -> Result<DeltaUpsert, Box<dyn std::error::Error>> {
         crash: CrashPoints::none(),
     };
     let outbox = Outbox {
-        store,
-        checkpoint: Path::from("checkpoint"),
+        checkpoint: Target {
+            prefix: Path::from("checkpoint"),
+            ..settings.target.clone()
+        },
         lane: Lane::default(),
     };
     let keys = ["window_start", "region", "product_category"].map(str::to_owned);

@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::io::stdout;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use evp_api::plan::{Mode, NodeName, SinkKind, SinkPlan, SourceKind, SourcePlan, StoragePath};
+use evp_api::plan::{
+    KafkaSinkPlan, Mode, NodeName, SinkKind, SinkPlan, SourceKind, SourcePlan, StoragePath,
+};
 use evp_core::check::CheckedPlan;
 use evp_core::protocol::head::{Body, SinkEntry, SinkIdentity};
+use evp_core::protocol::identity::Namespace;
 
 use crate::checkpointer::CrashPoints;
 use crate::clock::SharedClock;
 use crate::generate::Planting;
 use crate::secrets::Secrets;
 use crate::settings::MemoryBudget;
-use crate::sink::delta::{DeltaAppend, DeltaSettings, DeltaUpsert, Outbox, Target};
-use crate::sink::files::{DeadLetterSettings, DeadLetterSink};
+use crate::sink::delta::{DeltaAppend, DeltaSettings, DeltaUpsert, Target};
+use crate::sink::files::{Content, FilesSettings, FilesSink};
+use crate::sink::kafka::{KafkaSink, KafkaSinkSettings};
+use crate::sink::outbox::Outbox;
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{Sink, SinkError};
 use crate::source::Source;
@@ -37,12 +43,26 @@ pub struct Parts {
     pub secrets: Secrets,
     /// Time.
     pub clock: SharedClock,
+    /// What becomes of the topics that sinks name.
+    pub topics: Topics,
     /// How memory is divided.
     pub budget: MemoryBudget,
     /// For generators: what they make.
     pub sample: Sample,
     /// For crash tests.
     pub crash: CrashPoints,
+}
+
+/// What becomes of the topics that sinks name.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Topics {
+    /// They are written.
+    #[default]
+    Written,
+    /// They are asked what they hold, while somebody else may be writing them.
+    Asked,
+    /// A folder stands for them, one below it for each.
+    Folder(PathBuf),
 }
 
 /// What generators make beside their manifest's words.
@@ -82,6 +102,8 @@ pub fn source(plan: &SourcePlan, parts: &Parts, kafka_sources: usize) -> Box<dyn
 pub fn targets(checked: &CheckedPlan) -> BTreeMap<NodeName, String> {
     let target = |sink: &SinkPlan| match &sink.kind {
         SinkKind::Delta(delta) => delta.path.to_string(),
+        // Servers are addresses: the cluster may get others. Another cluster lacks our progress, and is found out by that.
+        SinkKind::Kafka(kafka) => format!("kafka:{} {}", kafka.topic, kafka.progress_topic),
         SinkKind::Stdout => "stdout".to_owned(),
     };
     let sinks = checked
@@ -147,8 +169,10 @@ impl SinkOpener<'_> {
     }
 
     async fn sink(&self, plan: &SinkPlan, entry: &SinkEntry) -> Result<Box<dyn Sink>, OpenError> {
-        let SinkKind::Delta(delta) = &plan.kind else {
-            return Ok(Box::new(StdoutSink::new(stdout())));
+        let delta = match &plan.kind {
+            SinkKind::Delta(delta) => delta,
+            SinkKind::Kafka(kafka) => return self.kafka(kafka, &plan.name, entry).await,
+            SinkKind::Stdout => return Ok(Box::new(StdoutSink::new(stdout()))),
         };
         let settings = DeltaSettings {
             identity: entry.identity.clone(),
@@ -162,14 +186,56 @@ impl SinkOpener<'_> {
         Ok(match plan.mode {
             Mode::Append => Box::new(DeltaAppend::open(settings).await?),
             Mode::Update => {
-                let outbox = Outbox {
-                    store: self.checkpoint.root.clone(),
-                    checkpoint: self.checkpoint.prefix.clone(),
-                    lane: self.body.lane.clone(),
-                };
+                let outbox = self.outbox();
                 Box::new(DeltaUpsert::open(settings, plan.keys.clone(), outbox).await?)
             }
         })
+    }
+
+    fn outbox(&self) -> Outbox {
+        Outbox {
+            checkpoint: target(self.checkpoint),
+            lane: self.body.lane.clone(),
+        }
+    }
+
+    async fn kafka(
+        &self,
+        plan: &KafkaSinkPlan,
+        name: &NodeName,
+        entry: &SinkEntry,
+    ) -> Result<Box<dyn Sink>, OpenError> {
+        let crash = self.parts.crash.of_sink(name);
+        if let Topics::Folder(topics) = &self.parts.topics {
+            let folder = StoragePath::Local(format!("{}/{}", topics.display(), plan.topic));
+            return Ok(Box::new(FilesSink::new(FilesSettings {
+                identity: entry.identity.clone(),
+                incarnation: self.body.incarnation.clone(),
+                lane: self.body.lane.clone(),
+                target: target(&self.parts.storage.open(&folder)?),
+                content: Content::Records(plan.key_column.clone()),
+                nonce: self.nonce.to_owned(),
+                crash,
+            })));
+        }
+        let space = Namespace {
+            checkpoint: &self.body.checkpoint,
+            incarnation: &self.body.incarnation,
+            lane: &self.body.lane,
+        };
+        let target = targets(self.checked).remove(name).unwrap_or_default();
+        let settings = KafkaSinkSettings {
+            identity: entry.identity.clone(),
+            name: space.lasting(name, &target),
+            plan: plan.clone(),
+            secrets: self.parts.secrets.clone(),
+            asks_only: self.parts.topics == Topics::Asked,
+            outbox: self.outbox(),
+            epoch: self.body.epoch,
+            nonce: self.nonce.to_owned(),
+            crash,
+        };
+        Ok(Box::new(KafkaSink::open(settings).await?))
     }
 
     fn dead_letters(
@@ -180,12 +246,12 @@ impl SinkOpener<'_> {
         let Some(plan) = &self.checked.plan.dead_letter else {
             return Ok(None);
         };
-        Ok(Some(Box::new(DeadLetterSink::new(DeadLetterSettings {
+        Ok(Some(Box::new(FilesSink::new(FilesSettings {
             identity: identity.clone(),
             incarnation: self.body.incarnation.clone(),
             lane: self.body.lane.clone(),
             target: target(&self.parts.storage.open(&plan.path)?),
-            format: plan.format,
+            content: Content::DeadLetters(plan.format),
             nonce: self.nonce.to_owned(),
             crash: self.parts.crash.of_sink(name),
         }))))
@@ -215,7 +281,7 @@ pub fn places(checked: &CheckedPlan) -> Vec<(String, StoragePath)> {
     );
     let tables = plan.sinks.iter().filter_map(|sink| match &sink.kind {
         SinkKind::Delta(delta) => Some((format!("sink {}", sink.name), delta.path.clone())),
-        SinkKind::Stdout => None,
+        SinkKind::Kafka(_) | SinkKind::Stdout => None,
     });
     places.extend(tables);
     places

@@ -3,8 +3,13 @@
 //! Credentials are texts here, never file names, so that a rotated Secret takes effect with the next connection.
 //! No type that holds one has a `Debug`.
 
-use evp_api::plan::{KafkaPlan, SaslMechanism};
+use std::sync::{Mutex, PoisonError};
+
+use evp_api::plan::{KafkaPlan, KafkaSinkPlan, SaslMechanism, SaslPlan, TlsPlan};
 use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::secrets::{self, Secrets};
@@ -38,10 +43,38 @@ pub struct Sasl {
     pub password: String,
 }
 
+/// How a manifest says that a cluster is reached.
+#[derive(Clone, Copy)]
+pub struct Reach<'a> {
+    bootstrap_servers: &'a str,
+    tls: Option<&'a TlsPlan>,
+    sasl: Option<&'a SaslPlan>,
+}
+
+impl<'a> From<&'a KafkaPlan> for Reach<'a> {
+    fn from(plan: &'a KafkaPlan) -> Self {
+        Self {
+            bootstrap_servers: &plan.bootstrap_servers,
+            tls: plan.tls.as_ref(),
+            sasl: plan.sasl.as_ref(),
+        }
+    }
+}
+
+impl<'a> From<&'a KafkaSinkPlan> for Reach<'a> {
+    fn from(plan: &'a KafkaSinkPlan) -> Self {
+        Self {
+            bootstrap_servers: &plan.bootstrap_servers,
+            tls: plan.tls.as_ref(),
+            sasl: plan.sasl.as_ref(),
+        }
+    }
+}
+
 impl Connection {
-    /// Reads the credentials that a source names.
-    pub fn resolve(plan: &KafkaPlan, secrets: &Secrets) -> Result<Self, secrets::Error> {
-        let tls = match &plan.tls {
+    /// Reads the credentials that a source or sink names.
+    pub fn resolve(plan: &Reach<'_>, secrets: &Secrets) -> Result<Self, secrets::Error> {
+        let tls = match plan.tls {
             None => None,
             Some(tls) => Some(Tls {
                 ca: tls.ca.as_ref().map(|ca| secrets.read(ca)).transpose()?,
@@ -51,7 +84,7 @@ impl Connection {
                 },
             }),
         };
-        let sasl = match &plan.sasl {
+        let sasl = match plan.sasl {
             None => None,
             Some(sasl) => Some(Sasl {
                 mechanism: sasl.mechanism,
@@ -60,7 +93,7 @@ impl Connection {
             }),
         };
         Ok(Self {
-            bootstrap_servers: plan.bootstrap_servers.clone(),
+            bootstrap_servers: plan.bootstrap_servers.to_owned(),
             tls,
             sasl,
         })
@@ -140,6 +173,66 @@ pub fn is_denied(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::UnsupportedSASLMechanism
             | RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
             | RDKafkaErrorCode::SSL
     )
+}
+
+/// Keeps what librdkafka last complained about.
+#[derive(Default)]
+pub(crate) struct Errors {
+    last: Mutex<Option<(RDKafkaErrorCode, String)>>,
+}
+
+impl Errors {
+    /// The last complaint; it is told once.
+    pub(crate) fn take(&self) -> Option<(RDKafkaErrorCode, String)> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.take()
+    }
+}
+
+impl ClientContext for Errors {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        // Errors come back as values; what is left is of use only to whoever looks for it.
+        tracing::debug!(target: "librdkafka", ?level, fac, message);
+    }
+
+    fn error(&self, error: KafkaError, message: &str) {
+        if let Some(code) = error.rdkafka_error_code() {
+            let code = cause(code, message);
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            // "All brokers are down" follows the cause; keep the cause.
+            if last.is_none() || code != RDKafkaErrorCode::AllBrokersDown {
+                *last = Some((code, message.to_owned()));
+            }
+        }
+    }
+}
+
+impl ConsumerContext for Errors {}
+
+/// A certificate that is refused while the handshake's answer is read comes as a broken line: only the text says what it was.
+fn cause(code: RDKafkaErrorCode, message: &str) -> RDKafkaErrorCode {
+    match code {
+        RDKafkaErrorCode::BrokerTransportFailure
+            if message.contains("certificate verify failed") =>
+        {
+            RDKafkaErrorCode::SSL
+        }
+        code => code,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_refused_is_no_broken_line() {
+        let line = RDKafkaErrorCode::BrokerTransportFailure;
+        let refused = "sasl_ssl://b:9093: error:0A000086:SSL routines::certificate verify failed (after 6ms in state SSL_HANDSHAKE)";
+        assert_eq!(cause(line, refused), RDKafkaErrorCode::SSL);
+        assert_eq!(cause(line, "b:9092: Connection refused"), line);
+    }
 }

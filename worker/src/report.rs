@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use evp_api::plan::{NodeName, SinkKind};
+use evp_api::plan::{Delivery, NodeName, SinkKind};
 use evp_api::progress::{
     Halt, LedgerProgress, Progress, Recent, SinkProgress, SourceProgress, StepProgress,
 };
@@ -323,12 +323,7 @@ fn fill(progress: &mut Progress, decided: &Decided<'_>) {
         .iter()
         .map(|sink| SinkProgress {
             name: sink.name.to_string(),
-            delivery: if sink.kind == SinkKind::Stdout {
-                "AtLeastOnce"
-            } else {
-                "ExactlyOnce"
-            }
-            .to_owned(),
+            delivery: format!("{:?}", delivery(&sink.kind)),
             version: versions.get(&sink.name).map(|v| signed(*v)),
             rows: signed(body.totals.sinks.get(&sink.name).copied().unwrap_or(0)),
             pending: 0,
@@ -339,6 +334,14 @@ fn fill(progress: &mut Progress, decided: &Decided<'_>) {
         .iter()
         .map(|(name, s)| (name.to_string(), s.fingerprint.clone()))
         .collect();
+}
+
+fn delivery(kind: &SinkKind) -> Delivery {
+    match kind {
+        SinkKind::Delta(_) => Delivery::ExactlyOnce,
+        SinkKind::Kafka(kafka) => kafka.delivery,
+        SinkKind::Stdout => Delivery::AtLeastOnce,
+    }
 }
 
 /// Totals as reports have them.

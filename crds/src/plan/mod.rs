@@ -17,7 +17,7 @@ pub use schema::{DataType, PlannedField, RowSchema};
 pub use violation::{Code, Violation};
 
 pub use crate::secret::SecretKeyRef;
-pub use crate::sink::Mode;
+pub use crate::sink::{Delivery, Mode};
 pub use crate::source::{OnChange, OnDataLoss, SaslMechanism, Template};
 pub use crate::step::{DedupeLate, Late};
 pub use crate::storage::DeadLetterFormat;
@@ -429,6 +429,8 @@ pub struct SinkPlan {
 pub enum SinkKind {
     /// A Delta table.
     Delta(DeltaPlan),
+    /// A Kafka topic.
+    Kafka(KafkaSinkPlan),
     /// Standard output.
     Stdout,
 }
@@ -440,6 +442,25 @@ pub struct DeltaPlan {
     pub path: StoragePath,
     /// Partition columns.
     pub partition_by: Vec<String>,
+}
+
+/// See [`crate::sink::Kafka`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct KafkaSinkPlan {
+    /// `host:port`, comma-separated.
+    pub bootstrap_servers: String,
+    /// Topic.
+    pub topic: String,
+    /// Column whose text is a record's key; `None`: records have no keys.
+    pub key_column: Option<String>,
+    /// How often a record may be seen.
+    pub delivery: Delivery,
+    /// Topic that remembers the last epoch of each sink.
+    pub progress_topic: String,
+    /// `None`: not encrypted.
+    pub tls: Option<TlsPlan>,
+    /// `None`: not authenticated.
+    pub sasl: Option<SaslPlan>,
 }
 
 impl Plan {

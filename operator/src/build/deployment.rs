@@ -313,11 +313,16 @@ pub fn secrets(spec: &EventPipelineSpec) -> BTreeSet<SecretKeyRef> {
         values.extend([s3.ca.as_ref(), s3.access_key_id.as_ref()]);
         values.push(s3.secret_access_key.as_ref());
     }
-    for kafka in spec.sources.iter().filter_map(|s| s.kafka.as_ref()) {
-        if let Some(tls) = &kafka.tls {
+    let read = spec.sources.iter().filter_map(|s| s.kafka.as_ref());
+    let written = spec.sinks.iter().filter_map(|s| s.kafka.as_ref());
+    let connections = read
+        .map(|kafka| (&kafka.tls, &kafka.sasl))
+        .chain(written.map(|kafka| (&kafka.tls, &kafka.sasl)));
+    for (tls, sasl) in connections {
+        if let Some(tls) = tls {
             values.extend([tls.ca.as_ref(), tls.cert.as_ref(), tls.key.as_ref()]);
         }
-        values.push(kafka.sasl.as_ref().map(|sasl| &sasl.password));
+        values.push(sasl.as_ref().map(|sasl| &sasl.password));
     }
     let given = values.into_iter().flatten();
     given.map(|value| value.secret_key_ref.clone()).collect()

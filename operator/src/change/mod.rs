@@ -118,6 +118,10 @@ pub const TABLE: &[(&str, Class)] = &[
     ("sinks[-]", Class::StateKept),
     ("sinks[*].delta", Class::StateKept),
     ("sinks[*].delta.path", Class::StateKept),
+    // How the same cluster is reached is no new target. Another cluster has no marker of ours: the worker stops there.
+    ("sinks[*].kafka", Class::StateKept),
+    ("sinks[*].kafka.topic", Class::StateKept),
+    ("sinks[*].kafka.progressTopic", Class::StateKept),
     ("sinks[*].stdout", Class::StateKept),
     ("sinks[*].**", Class::Rolling),
 ];

@@ -15,8 +15,9 @@ use evp_worker::checkpointer::CrashPoints;
 use evp_worker::cli::query::{Written, ask, open_tables};
 use evp_worker::clock::SystemClock;
 use evp_worker::sink::dead_letters::dead_letter_batch;
-use evp_worker::sink::delta::{DeltaAppend, DeltaSettings, DeltaUpsert, Outbox, Target};
-use evp_worker::sink::files::{DeadLetterSettings, DeadLetterSink};
+use evp_worker::sink::delta::{DeltaAppend, DeltaSettings, DeltaUpsert, Target};
+use evp_worker::sink::files::{Content, FilesSettings, FilesSink};
+use evp_worker::sink::outbox::Outbox;
 use evp_worker::sink::{Sink, SinkError};
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
@@ -72,8 +73,10 @@ fn settings(target: &Target, app: &str, nonce: &str) -> DeltaSettings {
 
 async fn upsert(target: &Target, app: &str, nonce: &str) -> DeltaUpsert {
     let outbox = Outbox {
-        store: Arc::clone(&target.store),
-        checkpoint: Path::from(format!("{}-checkpoint", target.prefix)),
+        checkpoint: Target {
+            prefix: Path::from(format!("{}-checkpoint", target.prefix)),
+            ..target.clone()
+        },
         lane: Lane::default(),
     };
     DeltaUpsert::open(settings(target, app, nonce), vec!["id".to_owned()], outbox)
@@ -274,12 +277,12 @@ async fn dead_letters_are_copied_once() {
         epoch: Epoch(1),
         time: Micros(0),
     };
-    let mut sink = DeadLetterSink::new(DeadLetterSettings {
+    let mut sink = FilesSink::new(FilesSettings {
         identity: SinkIdentity("d".repeat(16)),
         incarnation: "i".repeat(32),
         lane: Lane::default(),
         target: target.clone(),
-        format: DeadLetterFormat::Parquet,
+        content: Content::DeadLetters(DeadLetterFormat::Parquet),
         nonce: "n".to_owned(),
         crash: CrashPoints::none(),
     });

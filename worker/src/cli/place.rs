@@ -21,7 +21,8 @@ pub struct PlaceArgs {
     /// Bind a source or a path: `orders=generator:orders?rate=200`, `s3://lake=./lake`. May be given several times.
     #[arg(long, value_name = "BINDING")]
     pub bind: Vec<Binding>,
-    /// Map every object-store path below this folder.
+    /// Map every object-store path below this folder. Topics that sinks would write become folders `topics/TOPIC` there: files of
+    /// lines `{"key": …, "value": {…}}`, each record exactly once.
     #[arg(long, value_name = "DIR")]
     pub local: Option<PathBuf>,
     /// Folder of Secrets: `<name>/<key>`.
@@ -39,11 +40,29 @@ pub struct Place {
     pub checked: CheckedPlan,
     /// Where its paths lead.
     pub storage: Storage,
+    /// Where its Secrets are.
+    pub secrets: Secrets,
+    /// The folder that stands for the topics of its sinks; `None`: they are the clusters' own.
+    pub topics: Option<PathBuf>,
 }
 
 impl Place {
-    /// Checks a manifest with its bindings and finds where everything lies. `remote`: it may lie in an object store.
+    /// A pipeline that is to run here. `remote`: it may write to object stores and brokers.
     pub fn of(
+        manifest: &Manifest,
+        file: &Path,
+        args: &PlaceArgs,
+        remote: bool,
+    ) -> Result<Self, Fault> {
+        let place = Self::found(manifest, file, args, remote)?;
+        if !remote {
+            place.refuse_topics()?;
+        }
+        Ok(place)
+    }
+
+    /// Checks a manifest with its bindings and finds where everything lies. `remote`: it may lie in an object store.
+    fn found(
         manifest: &Manifest,
         file: &Path,
         args: &PlaceArgs,
@@ -61,16 +80,34 @@ impl Place {
             spec,
             checked,
             storage,
+            secrets: Secrets::new(&args.secrets),
+            topics: args.local.as_ref().map(|dir| absolute(dir).join("topics")),
         })
     }
 
     /// The same for commands that only read: a folder that is not there stays away.
     pub fn to_read(file: &Path, args: &PlaceArgs, remote: bool) -> Result<Self, Fault> {
-        let place = Self::of(&super::one_manifest(file)?, file, args, remote)?;
+        let place = Self::found(&super::one_manifest(file)?, file, args, remote)?;
         Ok(Self {
             storage: place.storage.reading_only(),
             ..place
         })
+    }
+
+    /// A laptop must not reach production topics by accident.
+    pub(super) fn refuse_topics(&self) -> Result<(), Fault> {
+        let mut sinks = self.checked.plan.sinks.iter();
+        let written = sinks.find_map(|sink| match &sink.kind {
+            SinkKind::Kafka(kafka) if self.topics.is_none() => Some((&sink.name, kafka)),
+            _ => None,
+        });
+        match written {
+            None => Ok(()),
+            Some((name, kafka)) => Err(Fault::Usage(format!(
+                "sink {name} writes topic {} at {}; use --local DIR to have files here for it, or --remote to go there",
+                kafka.topic, kafka.bootstrap_servers
+            ))),
+        }
     }
 
     /// Targets of the plan's tables, for questions about them.

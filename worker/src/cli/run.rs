@@ -20,11 +20,10 @@ use super::{Fault, on_interrupt};
 use crate::checkpointer::{CrashPoints, Logged};
 use crate::clock::{SharedClock, SystemClock};
 use crate::ids::{self, Ids};
-use crate::job::{Parts, Sample};
+use crate::job::{Parts, Sample, Topics};
 use crate::manifest::Manifest;
 use crate::report::Reporter;
 use crate::runtime::{Poison, Remedy, Start};
-use crate::secrets::Secrets;
 use crate::server;
 use crate::settings::MemoryBudget;
 use crate::supervise;
@@ -86,13 +85,16 @@ pub fn prepare(manifest: &Manifest, args: &RunArgs, sample: Sample) -> Result<Lo
         spec,
         checked,
         storage,
+        secrets,
+        topics,
     } = Place::of(manifest, &args.file, &args.place, args.remote)?;
     let (clock, ids) = (SystemClock::shared(), Ids::os());
     let identity = identity(&name, &ids)?;
     let parts = Parts {
         storage,
-        secrets: Secrets::new(&args.place.secrets),
+        secrets,
         clock,
+        topics: topics.map_or(Topics::Written, Topics::Folder),
         budget: MemoryBudget::of(args.memory.unwrap_or(MemoryBudget::DEFAULT_LIMIT)),
         sample,
         crash: CrashPoints::none(),

@@ -16,7 +16,7 @@ use super::{Fault, on_interrupt};
 use crate::checkpointer::{CrashPoints, Report};
 use crate::clock::SystemClock;
 use crate::ids::Ids;
-use crate::job::{Parts, Sample};
+use crate::job::{Parts, Sample, Topics};
 use crate::manifest::Manifest;
 use crate::report::Reporter;
 use crate::runtime::{Poison, Start};
@@ -90,6 +90,7 @@ fn lane(manifest: &Manifest, args: &WorkerArgs, waiting: Arc<dyn Report>) -> Res
         storage: Storage::new(checked.plan.s3.clone(), secrets.clone(), Vec::new()),
         secrets,
         clock: SystemClock::shared(),
+        topics: Topics::Written,
         budget: MemoryBudget::of(args.memory.unwrap_or(MemoryBudget::DEFAULT_LIMIT)),
         sample: Sample::default(),
         crash,

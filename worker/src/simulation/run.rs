@@ -23,7 +23,7 @@ use super::universe::{Decision, Universe};
 use crate::checkpointer::CrashPoints;
 use crate::clock::SharedClock;
 use crate::ids::Ids;
-use crate::job::Parts;
+use crate::job::{Parts, Topics};
 use crate::report::Reporter;
 use crate::runtime::{Halt, Poison, Remedy, Start};
 use crate::secrets::Secrets;
@@ -264,6 +264,7 @@ impl Driver {
                 storage: Storage::on(Arc::new(Bucket(Arc::clone(process)))),
                 secrets: Secrets::new("/nowhere"),
                 clock: clock.clone(),
+                topics: Topics::Written,
                 budget,
                 sample: sample(),
                 crash: CrashPoints::watched(process.clone()),

@@ -1,4 +1,4 @@
-//! Dead letters as files (semantics 35), exactly once: staged under `_staging/`, copied to their final name once the epoch
+//! Files, exactly once: dead letters (semantics 35), and on a laptop what a Kafka sink would send. Staged under `_staging/`, copied to their final name once the epoch
 //! is decided, marked in `_commits/`, unstaged.
 //!
 //! Readers skip names with an underscore. Copies, the marker and the removal are each idempotent, in this order, so a crash
@@ -23,6 +23,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::dead_letters::{dead_letter_schema, json_lines};
 use super::delta::Target;
+use super::json::records;
 use super::parquet_writer::{Encode, FileWriter};
 use crate::checkpointer::{CommitPermit, CrashPoints, Moment, Step};
 use crate::sink::{Applied, Sink, SinkError};
@@ -30,9 +31,18 @@ use crate::sink::{Applied, Sink, SinkError};
 /// Part of an upload of JSON lines.
 const PART_BYTES: usize = 5 << 20;
 
-/// What a dead-letter sink needs to know.
+/// What is in the files.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Content {
+    /// Dead letters.
+    DeadLetters(DeadLetterFormat),
+    /// Records of a topic as JSON lines, `{"key": …, "value": {…}}`, with this column as their key.
+    Records(Option<String>),
+}
+
+/// What the sink needs to know.
 #[derive(Clone, Debug)]
-pub struct DeadLetterSettings {
+pub struct FilesSettings {
     /// Who writes: the tag of our files.
     pub identity: SinkIdentity,
     /// Incarnation of the checkpoint, hex.
@@ -41,8 +51,8 @@ pub struct DeadLetterSettings {
     pub lane: Lane,
     /// The folder.
     pub target: Target,
-    /// File format.
-    pub format: DeadLetterFormat,
+    /// What is in the files.
+    pub content: Content,
     /// A nonce of this run, in letters that may stand in an object's name: no other run has it.
     pub nonce: String,
     /// For crash tests, this sink's.
@@ -67,9 +77,9 @@ struct StagedFile {
     rows: u64,
 }
 
-/// Files of dead letters.
-pub struct DeadLetterSink {
-    settings: DeadLetterSettings,
+/// A folder of files.
+pub struct FilesSink {
+    settings: FilesSettings,
     /// The open file: its name below the folder.
     open: Option<(String, Open)>,
     count: u64,
@@ -84,9 +94,9 @@ enum Open {
     },
 }
 
-impl DeadLetterSink {
+impl FilesSink {
     /// Asks the store nothing.
-    pub fn new(settings: DeadLetterSettings) -> Self {
+    pub fn new(settings: FilesSettings) -> Self {
         Self {
             settings,
             open: None,
@@ -95,7 +105,7 @@ impl DeadLetterSink {
     }
 
     fn tag(&self) -> String {
-        let DeadLetterSettings {
+        let FilesSettings {
             identity,
             incarnation,
             lane,
@@ -106,9 +116,9 @@ impl DeadLetterSink {
     }
 
     fn suffix(&self) -> &'static str {
-        match self.settings.format {
-            DeadLetterFormat::Parquet => "parquet",
-            DeadLetterFormat::JsonLines => "jsonl",
+        match self.settings.content {
+            Content::DeadLetters(DeadLetterFormat::Parquet) => "parquet",
+            Content::DeadLetters(DeadLetterFormat::JsonLines) | Content::Records(_) => "jsonl",
         }
     }
 
@@ -119,7 +129,7 @@ impl DeadLetterSink {
     }
 
     fn create(&mut self) -> Result<(String, Open), SinkError> {
-        let DeadLetterSettings {
+        let FilesSettings {
             target,
             identity,
             nonce,
@@ -133,23 +143,25 @@ impl DeadLetterSink {
         );
         self.count += 1;
         let location = target.child(&name)?;
-        let open = match self.settings.format {
-            DeadLetterFormat::Parquet => {
+        let open = match self.settings.content {
+            Content::DeadLetters(DeadLetterFormat::Parquet) => {
                 let file =
                     FileWriter::create(&target.store, location, &Encode::new(dead_letter_schema()));
                 Open::Parquet(Box::new(
-                    file.map_err(|e| target.unavailable("a dead-letter file", &e))?,
+                    file.map_err(|e| target.unavailable("a file cannot be begun", &e))?,
                 ))
             }
-            DeadLetterFormat::JsonLines => Open::Lines {
-                upload: Box::new(BufWriter::with_capacity(
-                    Arc::clone(&target.store),
-                    location,
-                    PART_BYTES,
-                )),
-                size: 0,
-                rows: 0,
-            },
+            Content::DeadLetters(DeadLetterFormat::JsonLines) | Content::Records(_) => {
+                Open::Lines {
+                    upload: Box::new(BufWriter::with_capacity(
+                        Arc::clone(&target.store),
+                        location,
+                        PART_BYTES,
+                    )),
+                    size: 0,
+                    rows: 0,
+                }
+            }
         };
         Ok((name, open))
     }
@@ -245,7 +257,7 @@ async fn check_prev(target: &Target, marker: &Path) -> Result<(), SinkError> {
         return Ok(());
     }
     let what = format!(
-        "{marker} is gone, though its epoch was applied: restore the folder's objects, or give the dead letters a new folder"
+        "{marker} is gone, though its epoch was applied: restore the folder's objects, or use a new one"
     );
     Err(target.stop(reason::SINK_HISTORY_LOST, &what))
 }
@@ -259,14 +271,20 @@ async fn exists(target: &Target, object: &Path) -> Result<bool, SinkError> {
 }
 
 #[async_trait]
-impl Sink for DeadLetterSink {
+impl Sink for FilesSink {
     async fn stage(&mut self, batch: SinkBatch) -> Result<(), SinkError> {
         let target = self.settings.target.clone();
-        let SinkBatch::Rows(rows) = batch else {
-            return Err(target.stop(
-                reason::PLAN_REFUSED,
-                "changes by key were sent to the dead letters",
-            ));
+        let rows = match (batch, &self.settings.content) {
+            (SinkBatch::Rows(rows), _) => rows,
+            (SinkBatch::Changes { rows, delete }, Content::Records(_))
+                if !delete.contains(&true) =>
+            {
+                rows
+            }
+            (SinkBatch::Changes { .. }, _) => {
+                let what = "files are added to, and a row was to be replaced or taken back";
+                return Err(target.stop(reason::PLAN_REFUSED, what));
+            }
         };
         if rows.num_rows() == 0 {
             return Ok(());
@@ -277,7 +295,7 @@ impl Sink for DeadLetterSink {
         match &mut self.open {
             Some((_, Open::Parquet(file))) => {
                 let written = file.write(rows).await;
-                written.map_err(|e| target.unavailable("dead letters cannot be written", &e))
+                written.map_err(|e| target.unavailable("rows cannot be written", &e))
             }
             Some((
                 _,
@@ -287,12 +305,15 @@ impl Sink for DeadLetterSink {
                     rows: count,
                 },
             )) => {
-                let text = json_lines(&rows)
-                    .map_err(|e| target.stop(reason::PLAN_REFUSED, &e.to_string()))?;
+                let text = match &self.settings.content {
+                    Content::DeadLetters(_) => json_lines(&rows),
+                    Content::Records(key) => records(&rows, key.as_deref()),
+                };
+                let text = text.map_err(|e| target.stop(reason::PLAN_REFUSED, &e.to_string()))?;
                 *size += text.len() as u64;
                 *count += rows.num_rows() as u64;
                 let put = upload.put(Bytes::from(text)).await;
-                put.map_err(|e| target.unavailable("dead letters cannot be written", &e))
+                put.map_err(|e| target.unavailable("rows cannot be written", &e))
             }
             None => Ok(()),
         }
@@ -308,8 +329,7 @@ impl Sink for DeadLetterSink {
         let (size, rows) = match open {
             Open::Parquet(file) => {
                 let file = file.finish().await;
-                let file =
-                    file.map_err(|e| target.unavailable("dead letters cannot be written", &e))?;
+                let file = file.map_err(|e| target.unavailable("rows cannot be written", &e))?;
                 (file.size, file.rows())
             }
             Open::Lines {
@@ -318,7 +338,7 @@ impl Sink for DeadLetterSink {
                 rows,
             } => {
                 let ended = upload.shutdown().await;
-                ended.map_err(|e| target.unavailable("dead letters cannot be written", &e))?;
+                ended.map_err(|e| target.unavailable("rows cannot be written", &e))?;
                 (size, rows)
             }
         };

@@ -3,6 +3,9 @@
 pub mod dead_letters;
 pub mod delta;
 pub mod files;
+mod json;
+pub mod kafka;
+pub mod outbox;
 pub mod parquet_writer;
 pub mod stdout;
 

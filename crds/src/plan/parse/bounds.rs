@@ -97,6 +97,11 @@ fn column_names(spec: &EventPipelineSpec, findings: &mut Findings) {
     }
     for (i, sink) in spec.sinks.iter().enumerate() {
         each(format!("spec.sinks[{i}].keys"), &sink.keys);
+        let key = sink.kafka.as_ref().and_then(|k| k.key_column.as_ref());
+        if let Some(key) = key {
+            let path = format!("spec.sinks[{i}].kafka.keyColumn");
+            each(path, std::slice::from_ref(key));
+        }
         let partitions = sink.delta.as_ref().map(|d| d.partition_by.as_slice());
         let path = format!("spec.sinks[{i}].delta.partitionBy");
         each(path, partitions.unwrap_or_default());

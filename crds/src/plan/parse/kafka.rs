@@ -1,12 +1,13 @@
-//! Kafka sources.
+//! Kafka: sources, sinks, and how a cluster is reached.
 
 use std::collections::BTreeSet;
 
 use super::Findings;
 use super::address::{secret, servers, topic};
 use super::text::instant;
-use crate::plan::{Code, KafkaPlan, KafkaStart, SaslPlan, TlsPlan, Violation};
+use crate::plan::{Code, KafkaPlan, KafkaSinkPlan, KafkaStart, SaslPlan, TlsPlan, Violation};
 use crate::secret::SecretValue;
+use crate::sink;
 use crate::source::{Kafka, Sasl, StartFrom, StartOffset, Tls};
 
 pub(super) fn kafka(raw: &Kafka, path: &str, findings: &mut Findings) -> Option<KafkaPlan> {
@@ -33,6 +34,39 @@ pub(super) fn kafka(raw: &Kafka, path: &str, findings: &mut Findings) -> Option<
         sasl,
         on_data_loss: raw.on_data_loss,
     })
+}
+
+pub(super) fn kafka_sink(raw: &sink::Kafka, path: &str, findings: &mut Findings) -> KafkaSinkPlan {
+    servers(
+        &raw.bootstrap_servers,
+        &format!("{path}.bootstrapServers"),
+        findings,
+    );
+    topic(&raw.topic, &format!("{path}.topic"), findings);
+    let progress = format!("{path}.progressTopic");
+    topic(&raw.progress_topic, &progress, findings);
+    findings.require(raw.progress_topic != raw.topic, || {
+        let message = "must be another topic than the one that is written";
+        Violation::new(Code::OutOfRange, progress, message)
+    });
+    let sink::Kafka {
+        tls: raw_tls,
+        sasl: raw_sasl,
+        ..
+    } = raw;
+    KafkaSinkPlan {
+        bootstrap_servers: raw.bootstrap_servers.clone(),
+        topic: raw.topic.clone(),
+        key_column: raw.key_column.clone(),
+        delivery: raw.delivery,
+        progress_topic: raw.progress_topic.clone(),
+        tls: raw_tls
+            .as_ref()
+            .map(|raw| tls(raw, &format!("{path}.tls"), findings)),
+        sasl: raw_sasl
+            .as_ref()
+            .map(|raw| sasl(raw, &format!("{path}.sasl"), findings)),
+    }
 }
 
 fn sasl(raw: &Sasl, path: &str, findings: &mut Findings) -> SaslPlan {

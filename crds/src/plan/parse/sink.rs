@@ -2,9 +2,9 @@
 
 use super::graph::{Graph, Node};
 use super::text::storage_path;
-use super::{Findings, exactly_one, node_name};
+use super::{Findings, exactly_one, kafka, node_name};
 use crate::plan::{Code, DeltaPlan, Mode, NodeName, SinkKind, SinkPlan, Violation};
-use crate::sink::{Delta, Sink};
+use crate::sink::{Delta, Kafka, Sink};
 
 pub(super) fn sink(
     index: usize,
@@ -16,14 +16,20 @@ pub(super) fn sink(
     let name = node_name(&raw.name, &path, findings);
     let kinds = [
         ("delta", raw.delta.is_some()),
+        ("kafka", raw.kafka.is_some()),
         ("stdout", raw.stdout.is_some()),
     ];
     let one = exactly_one(&path, &kinds, findings);
-    let kind = match &raw.delta {
-        Some(raw_delta) => {
+    let kind = match (&raw.delta, &raw.kafka) {
+        (Some(raw_delta), _) => {
             delta(raw_delta, raw.mode, &format!("{path}.delta"), findings).map(SinkKind::Delta)
         }
-        None => Some(SinkKind::Stdout),
+        (None, Some(raw_kafka)) => {
+            log_fits(raw, raw_kafka, (&path, graph), findings);
+            let plan = kafka::kafka_sink(raw_kafka, &format!("{path}.kafka"), findings);
+            Some(SinkKind::Kafka(plan))
+        }
+        (None, None) => Some(SinkKind::Stdout),
     };
     let kind = kind.filter(|_| one);
     let keys = keys(raw, &path, graph, findings);
@@ -56,6 +62,47 @@ fn delta(raw: &Delta, mode: Mode, path: &str, findings: &mut Findings) -> Option
         path: table,
         partition_by: raw.partition_by.clone(),
     })
+}
+
+/// A log is added to and never taken back from.
+fn log_fits(raw: &Sink, log: &Kafka, (path, graph): (&str, &Graph<'_>), findings: &mut Findings) {
+    let spec = graph.spec();
+    findings.require(raw.keys.is_empty(), || {
+        let message = "`keys` say which rows of a table are replaced, and a log replaces none";
+        Violation::new(Code::Misplaced, format!("{path}.keys"), message)
+            .help("name the column of the records' key with `kafka.keyColumn`")
+    });
+    findings.require(raw.mode == Mode::Append || log.key_column.is_some(), || {
+        let message = "`keyColumn` must be given with `mode: Update`: without it the changes of a window lose their order";
+        Violation::new(Code::Together, format!("{path}.kafka.keyColumn"), message)
+    });
+    let reads = |source: &crate::source::Source| {
+        let kafka = source.kafka.as_ref();
+        kafka.is_some_and(|k| k.topic == log.topic && k.bootstrap_servers == log.bootstrap_servers)
+    };
+    findings.require(!spec.sources.iter().any(reads), || {
+        let message = format!(
+            "topic `{}` is read by a source of this pipeline: it would read what it writes, for ever",
+            log.topic
+        );
+        Violation::new(Code::Cycle, format!("{path}.kafka.topic"), message)
+    });
+    if raw.mode == Mode::Update {
+        let takes_back = graph
+            .above(&raw.from)
+            .into_iter()
+            .map_while(|node| match node {
+                Node::Step(i) => spec.steps[i].query.as_ref(),
+                Node::Source(_) => None,
+            })
+            .any(|query| query.filter.is_some());
+        findings.require(!takes_back, || {
+            let message = "a window that a `where` lets pass and later refuses would have to be taken back, and a log takes \
+                           nothing back";
+            Violation::new(Code::Misplaced, format!("{path}.mode"), message)
+                .help("use `mode: Append`, or select the condition as a column")
+        });
+    }
 }
 
 fn keys(raw: &Sink, path: &str, graph: &Graph<'_>, findings: &mut Findings) -> Option<Vec<String>> {

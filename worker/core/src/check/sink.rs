@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
-use evp_api::plan::{Code, DeltaPlan, NodeName, Plan, SinkKind, SinkPlan, Violation};
+use evp_api::plan::{
+    Code, DeltaPlan, KafkaSinkPlan, Mode, NodeName, Plan, SinkKind, SinkPlan, Violation,
+};
 
-use super::{Steps, passes};
+use super::{Steps, aggregate_above, passes};
 use crate::sql::{instant, is_meta};
 
 /// Characters that a Delta column name must not hold without column mapping (Delta protocol, Column Mapping).
@@ -29,14 +31,28 @@ pub(super) fn check(
         let changed = |key: &&String| !passes(plan, steps, &sink.from, key);
         let changed = sink.keys.iter().filter(changed);
         faults.extend(changed.map(|key| key_changed(sink, key, &path)));
-        if let SinkKind::Delta(delta) = &sink.kind {
-            let from = format!("{path}.from");
-            faults.extend(delta_refuses(sink, &written, &from));
-            faults.extend(partitions_refused(
-                delta,
-                &written,
-                &format!("{path}.delta.partitionBy"),
-            ));
+        let from = format!("{path}.from");
+        match &sink.kind {
+            SinkKind::Delta(delta) => {
+                faults.extend(delta_refuses(sink, &written, &from));
+                faults.extend(partitions_refused(
+                    delta,
+                    &written,
+                    &format!("{path}.delta.partitionBy"),
+                ));
+            }
+            SinkKind::Kafka(kafka) => {
+                faults.extend(types_refused(sink, &written, &from));
+                let computed = aggregate_above(plan, steps, &sink.from).is_some();
+                let of_window = computed && passes_key(plan, steps, sink, kafka);
+                let place = KeyPlace {
+                    computed,
+                    of_window,
+                    path: &format!("{path}.kafka.keyColumn"),
+                };
+                faults.extend(key_refused(kafka, sink, &written, &place));
+            }
+            SinkKind::Stdout => {}
         }
         sinks.insert(sink.name.clone(), written);
     }
@@ -92,6 +108,83 @@ fn delta_refuses(sink: &SinkPlan, columns: &SchemaRef, path: &str) -> Vec<Violat
         }
     }
     faults
+}
+
+/// Columns that have no form in JSON.
+fn types_refused(sink: &SinkPlan, columns: &SchemaRef, path: &str) -> Vec<Violation> {
+    let odd = columns
+        .fields()
+        .iter()
+        .filter(|f| !is_json_type(f.data_type()));
+    let fault = |field: &FieldRef| {
+        let name = field.name();
+        let message = format!(
+            "`{name}` of `{}` is {}, which is not written as JSON",
+            sink.from,
+            field.data_type()
+        );
+        Violation::new(Code::ColumnType, path, message)
+            .help(format!("CAST `{name}` to another type in a query step"))
+    };
+    odd.map(fault).collect()
+}
+
+/// What a Delta table can hold is what the sources' JSON can say.
+fn is_json_type(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Decimal128(..)) || is_delta_type(data_type)
+}
+
+/// Where a record's key comes from.
+struct KeyPlace<'a> {
+    /// Rows are windows: no record stands behind one.
+    computed: bool,
+    /// The column comes unchanged out of the aggregate.
+    of_window: bool,
+    path: &'a str,
+}
+
+fn passes_key(plan: &Plan, steps: &Steps, sink: &SinkPlan, kafka: &KafkaSinkPlan) -> bool {
+    let key = kafka.key_column.as_deref();
+    key.is_some_and(|key| passes(plan, steps, &sink.from, key))
+}
+
+fn key_refused(
+    kafka: &KafkaSinkPlan,
+    sink: &SinkPlan,
+    columns: &SchemaRef,
+    place: &KeyPlace<'_>,
+) -> Option<Violation> {
+    let key = kafka.key_column.as_ref()?;
+    let fault = |code, message: String| Violation::new(code, place.path, message);
+    let Some((_, field)) = columns.column_with_name(key) else {
+        let names = columns.fields().iter().map(|f| f.name().as_str());
+        let listed = names.clone().collect::<Vec<_>>().join(", ");
+        let missing = fault(Code::UnknownColumn, format!("no column named `{key}`"));
+        let missing = missing.note(format!("the sink writes: {listed}"));
+        return Some(missing.did_you_mean(key, names));
+    };
+    let data_type = field.data_type();
+    let floats = matches!(data_type, DataType::Float32 | DataType::Float64);
+    if data_type.is_nested() || data_type == &DataType::Binary || floats {
+        let message = format!("`{key}` is {data_type}, which has no one text that could be a key");
+        return Some(fault(Code::ColumnType, message).help("CAST it in a query step"));
+    }
+    if place.computed && field.is_nullable() {
+        let message = format!(
+            "`{key}` of a window may be null, and no record stands behind a window that could become a dead letter"
+        );
+        let help = format!(
+            "select coalesce({key}, 'none') under another name in a query step, and name that one"
+        );
+        return Some(fault(Code::ColumnType, message).help(help));
+    }
+    let is_part = |key: &String| sink.keys.contains(key) || key == "window_end";
+    (sink.mode == Mode::Update && place.of_window && !is_part(key)).then(|| {
+        let message = format!(
+            "`{key}` changes with its window, so the changes of one window would lose their order"
+        );
+        fault(Code::Misplaced, message).help(format!("name one of: {}", sink.keys.join(", ")))
+    })
 }
 
 /// A name of the field or of a member of it.

@@ -1,11 +1,15 @@
 //! Rows on their way through the graph: single rows while an epoch is open, windows at its close.
 
+use std::borrow::Cow;
+
+use arrow::array::Array;
+use arrow::compute::is_not_null;
 use arrow::record_batch::RecordBatch;
 use datafusion_common::DataFusionError;
 use evp_api::plan::{Late, NodeName};
 
-use super::{Dataflow, DataflowError, Node, Pushed, SinkBatch, SinkEnd, Step, refused};
-use crate::dead_letter::Reject;
+use super::{Dataflow, DataflowError, Node, Pushed, Rejected, SinkBatch, SinkEnd, Step, refused};
+use crate::dead_letter::{Reject, RejectCode};
 use crate::record::RawBatch;
 use crate::step::{self, Rows};
 use crate::watermark::Standing;
@@ -24,8 +28,8 @@ impl Flow<'_> {
         if rows.batch.num_rows() == 0 {
             return Ok(());
         }
-        self.graph
-            .hand_over(node, &rows.batch, &mut self.pushed.sinks)?;
+        let refused = self.graph.hand_over(node, &rows, &mut self.pushed.sinks)?;
+        self.pushed.rejected.extend(refused);
         let readers = self.graph.readers(node);
         let Some((last, others)) = readers.split_last() else {
             return Ok(());
@@ -126,22 +130,39 @@ impl Dataflow {
             .collect()
     }
 
-    /// Gives a node's rows to its Append sinks.
+    /// Gives a node's rows to its Append sinks. Rows without a key that a sink needs are refused by it; in the ledger it is a
+    /// step that they come into and nothing else.
     fn hand_over(
         &mut self,
         node: &NodeName,
-        rows: &RecordBatch,
+        rows: &Rows,
         out: &mut Vec<(NodeName, SinkBatch)>,
-    ) -> Result<(), DataFusionError> {
+    ) -> Result<Vec<Rejected>, DataFusionError> {
+        let mut refused = Vec::new();
         for sink in self
             .sinks
             .iter()
             .filter(|sink| &sink.from == node && !sink.update)
         {
-            *self.ledger.sinks.entry(sink.name.clone()).or_default() += rows.num_rows() as u64;
-            out.push((sink.name.clone(), SinkBatch::Rows(sink.written(rows)?)));
+            let (kept, rejects) = sink.keyed(rows)?;
+            if !rejects.is_empty() {
+                let counts = self.ledger.steps.entry(sink.name.clone()).or_default();
+                counts.input += rejects.len() as u64;
+                counts.rejected += rejects.len() as u64;
+                refused.extend(
+                    rejects
+                        .into_iter()
+                        .map(|reject| (sink.name.clone(), reject)),
+                );
+            }
+            let count = kept.batch.num_rows() as u64;
+            if count > 0 {
+                *self.ledger.sinks.entry(sink.name.clone()).or_default() += count;
+                let written = SinkBatch::Rows(sink.written(&kept.batch)?);
+                out.push((sink.name.clone(), written));
+            }
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Rows of closed windows, through the queries below to the Append sinks and into the aggregates below (semantics 7).
@@ -154,16 +175,18 @@ impl Dataflow {
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        self.hand_over(node, rows, out)?;
+        let of_windows = Rows {
+            batch: rows.clone(),
+            origin: Vec::new(),
+        };
+        // The plan lets no key of a window be null.
+        self.hand_over(node, &of_windows, out)?;
         for at in self.readers(node) {
             let Node {
                 name, step, source, ..
             } = &mut self.nodes[at];
             let name = name.clone();
-            let rows = Rows {
-                batch: rows.clone(),
-                origin: Vec::new(),
-            };
+            let rows = of_windows.clone();
             match step {
                 Step::Query(query) => {
                     let passed = query.push(rows)?;
@@ -244,6 +267,28 @@ fn window_row(step: &NodeName, error: DataFusionError) -> DataflowError {
 }
 
 impl SinkEnd {
+    /// The rows that have the key this sink needs, and the others.
+    fn keyed<'a>(&self, rows: &'a Rows) -> Result<(Cow<'a, Rows>, Vec<Reject>), DataFusionError> {
+        let Some(key) = self.key else {
+            return Ok((Cow::Borrowed(rows), Vec::new()));
+        };
+        let column = rows.batch.column(key);
+        if column.null_count() == 0 {
+            return Ok((Cow::Borrowed(rows), Vec::new()));
+        }
+        let name = rows.batch.schema().field(key).name().clone();
+        let has_none = |&row: &usize| column.is_null(row);
+        let reject = |row: usize| Reject {
+            record: rows.origin.get(row).copied().unwrap_or_default(),
+            code: RejectCode::NullKey,
+            message: format!("`{name}` is null, and it is the key of sink {}", self.name),
+            field: Some(name.clone()),
+        };
+        let rejects = (0..column.len()).filter(has_none).map(reject).collect();
+        let kept = rows.filter(&is_not_null(column)?)?;
+        Ok((Cow::Owned(kept), rejects))
+    }
+
     fn written(&self, rows: &RecordBatch) -> Result<RecordBatch, DataFusionError> {
         match &self.columns {
             Some(columns) => Ok(rows.project(columns)?),

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::array::BooleanArray;
 use arrow::record_batch::RecordBatch;
 use datafusion_common::DataFusionError;
-use evp_api::plan::{Late, NodeName, Plan};
+use evp_api::plan::{Late, NodeName, Plan, SinkKind};
 
 use crate::check::{CheckedPlan, StepPlanned};
 use crate::dead_letter::Reject;
@@ -93,6 +93,8 @@ struct SinkEnd {
     update: bool,
     /// Indices of the columns it writes; `None`: all.
     columns: Option<Vec<usize>>,
+    /// The column of its node that must not be null in a row; `None`: all are let through.
+    key: Option<usize>,
 }
 
 /// A rejected record with the source, step or sink that rejected it.
@@ -337,11 +339,17 @@ fn sink_ends(plan: &Plan, checked: &CheckedPlan) -> Vec<SinkEnd> {
                 .collect()
         });
         let update = sink.mode == evp_api::plan::Mode::Update;
+        let key = match &sink.kind {
+            SinkKind::Kafka(kafka) => kafka.key_column.as_ref(),
+            SinkKind::Delta(_) | SinkKind::Stdout => None,
+        };
+        let key = key.and_then(|key| above.index_of(key).ok());
         Some(SinkEnd {
             name: sink.name.clone(),
             from: sink.from.clone(),
             update,
             columns,
+            key: key.filter(|&i| above.field(i).is_nullable()),
         })
     };
     plan.sinks.iter().filter_map(end).collect()

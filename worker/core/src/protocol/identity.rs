@@ -40,6 +40,16 @@ pub struct Namespace<'a> {
 }
 
 impl Namespace<'_> {
+    /// The name of a sink at its target that outlives resets, and being taken out and put back: whoever writes under it fences
+    /// whoever did, also in an earlier life of the sink.
+    pub fn lasting(&self, name: &NodeName, target: &str) -> SinkIdentity {
+        let any = Namespace {
+            incarnation: "",
+            ..*self
+        };
+        any.sink(name, target, Epoch(0))
+    }
+
     /// Identity of the sink `name` with this target (any text that changes when the target does), added at an epoch.
     ///
     /// Parts are joined with their lengths, so that no two different sets of parts read the same.
@@ -84,5 +94,20 @@ mod tests {
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
         assert_eq!(all[0], at("c", "i", "gold", "s3://a/b", 0));
+    }
+
+    #[test]
+    fn a_lasting_name_outlives_resets() {
+        let lane = Lane::default();
+        let at = |incarnation, target| {
+            let space = Namespace {
+                checkpoint: "c",
+                incarnation,
+                lane: &lane,
+            };
+            space.lasting(&NodeName::new("gold").unwrap(), target)
+        };
+        assert_eq!(at("i", "kafka:a"), at("j", "kafka:a"));
+        assert_ne!(at("i", "kafka:a"), at("i", "kafka:b"));
     }
 }

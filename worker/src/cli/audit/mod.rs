@@ -73,6 +73,9 @@ struct Answer {
 /// 0: clean; 1: findings.
 pub async fn run(args: AuditArgs) -> Result<ExitCode, Fault> {
     let place = Place::to_read(&args.file, &args.place, args.remote)?;
+    if !args.remote {
+        place.refuse_topics()?;
+    }
     let path = &place.checked.plan.checkpoint.path;
     let location = place.storage.open(path)?;
     let objects = read::objects(location.store.as_ref()).await?;

@@ -12,8 +12,7 @@ use crate::cli::Fault;
 use crate::cli::place::Place;
 use crate::clock::SystemClock;
 use crate::ids::Ids;
-use crate::job::{self, OpenError, Parts, Sample, SinkOpener};
-use crate::secrets::Secrets;
+use crate::job::{self, OpenError, Parts, Sample, SinkOpener, Topics};
 use crate::settings::MemoryBudget;
 use crate::sink::SinkError;
 use crate::store::Location;
@@ -85,8 +84,9 @@ async fn one(
 ) -> Result<Held, Fault> {
     let parts = Parts {
         storage: place.storage.clone(),
-        secrets: Secrets::new("."),
+        secrets: place.secrets.clone(),
         clock: SystemClock::shared(),
+        topics: place.topics.clone().map_or(Topics::Asked, Topics::Folder),
         budget: MemoryBudget::of(MemoryBudget::DEFAULT_LIMIT),
         sample: Sample::default(),
         crash: CrashPoints::none(),

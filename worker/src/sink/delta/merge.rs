@@ -22,8 +22,8 @@ use parquet::arrow::async_reader::ParquetRecordBatchStream;
 use parquet::errors::ParquetError;
 
 use super::actions::{ActiveFile, AddFile};
+use super::changes::{Changes, Keys};
 use super::data_files::DataFiles;
-use super::outbox::{Changes, Keys};
 use super::prune::ChangedKeys;
 use super::reader::ObjectReader;
 use super::schema::TableSchema;

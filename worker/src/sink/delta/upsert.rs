@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use evp_api::reason;
 use evp_core::dataflow::SinkBatch;
 use evp_core::position::Epoch;
-use evp_core::protocol::head::{Intent, StateFile};
+use evp_core::protocol::head::Intent;
 use evp_core::protocol::paths::unique;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -18,13 +18,14 @@ use serde_json::json;
 use super::actions::{ActiveFile, Commit, CommitInfo};
 use super::append::table_id;
 use super::apply::{Attempt, Rolling};
+use super::changes::{ChangeSet, Changes, Keys};
 use super::data_files::{DataFiles, Names};
 use super::log::TableLog;
 use super::merge::{Merge, Merged};
-use super::outbox::{ChangeSet, Changes, Keys, Outbox, Stored};
 use super::support::{self, Writes};
 use super::{DeltaSettings, Shape};
 use crate::checkpointer::{CommitPermit, Moment, Step};
+use crate::sink::outbox::{Outbox, Stored};
 use crate::sink::{Applied, Sink, SinkError};
 
 /// Files whose list is kept between epochs; a longer one is read from the log each time.
@@ -36,12 +37,6 @@ const FILES_KEPT: usize = 10_000;
 struct Body {
     outbox: Stored,
     changes: usize,
-}
-
-/// The outbox object that an intent of this sink names. `None`: the intent is another sink's.
-pub fn staged(intent: &Intent) -> Option<StateFile> {
-    let body: Body = serde_json::from_value(intent.body.clone()).ok()?;
-    Some(body.outbox.file())
 }
 
 /// A Delta table whose rows are kept by key.
@@ -100,7 +95,9 @@ impl DeltaUpsert {
         let body = serde_json::from_value(intent.body.clone());
         let body: Body =
             body.map_err(|e| target.stop(reason::CHECKPOINT_DAMAGED, &e.to_string()))?;
-        let changes = self.outbox.get(target, &body.outbox).await?;
+        let changes = Changes::of(self.outbox.get(&body.outbox).await?);
+        let changes =
+            changes.map_err(|e| self.outbox.damaged(&body.outbox, &format!("is odd: {e}")))?;
         let rolling = Rolling {
             settings: &self.settings,
             shape: &self.shape,
@@ -163,7 +160,7 @@ impl Sink for DeltaUpsert {
         let name = unique(epoch, &format!("{nonce}.arrow"));
         let crash = &self.settings.crash;
         crash.hit(Step::OutboxPut, Moment::Before);
-        let outbox = self.outbox.put(target, &name, &rows).await?;
+        let outbox = self.outbox.put(&name, &rows).await?;
         crash.hit(Step::OutboxPut, Moment::After);
         let changes = rows.num_rows();
         Ok(Some(json!(Body { outbox, changes })))

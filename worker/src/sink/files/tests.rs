@@ -1,4 +1,4 @@
-//! Laws of [`DeadLetterSink`], read back through `evp query`.
+//! Laws of [`FilesSink`], read back through `evp query`.
 
 use std::sync::Arc;
 
@@ -22,13 +22,13 @@ fn target() -> Target {
     }
 }
 
-fn sink(target: &Target, format: DeadLetterFormat) -> DeadLetterSink {
-    DeadLetterSink::new(DeadLetterSettings {
+fn sink(target: &Target, format: DeadLetterFormat) -> FilesSink {
+    FilesSink::new(FilesSettings {
         identity: SinkIdentity("0123456789abcdef".to_owned()),
         incarnation: "fedcba9876543210".to_owned(),
         lane: Lane::default(),
         target: target.clone(),
-        format,
+        content: Content::DeadLetters(format),
         nonce: "n".to_owned(),
         crash: CrashPoints::none(),
     })
@@ -49,7 +49,7 @@ fn letter(position: i64) -> DeadLetter {
     }
 }
 
-async fn decide(sink: &mut DeadLetterSink, epoch: u64, letters: &[DeadLetter]) -> Intent {
+async fn decide(sink: &mut FilesSink, epoch: u64, letters: &[DeadLetter]) -> Intent {
     sink.stage(SinkBatch::Rows(dead_letter_batch(letters)))
         .await
         .unwrap();

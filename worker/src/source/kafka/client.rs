@@ -1,18 +1,16 @@
 //! One connection: a consumer with its settings, its errors in words, and questions with deadlines.
 
 use std::ffi::CString;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use evp_api::reason;
-use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::native;
-use crate::kafka::{Connection, describe, is_denied};
+use crate::kafka::{Connection, Errors, describe, is_denied};
 use crate::source::SourceError;
 
 /// How long one question to the cluster may take. Twice this is the longest that a source keeps its caller waiting.
@@ -24,44 +22,6 @@ pub(super) struct Client {
     consumer: Option<BaseConsumer<Errors>>,
     bootstrap_servers: String,
     topic: String,
-}
-
-/// Keeps what librdkafka last complained about.
-#[derive(Default)]
-pub(super) struct Errors {
-    last: Mutex<Option<(RDKafkaErrorCode, String)>>,
-}
-
-impl ClientContext for Errors {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        // Errors come back as values; what is left is of use only to whoever looks for it.
-        tracing::debug!(target: "librdkafka", ?level, fac, message);
-    }
-
-    fn error(&self, error: KafkaError, message: &str) {
-        if let Some(code) = error.rdkafka_error_code() {
-            let code = cause(code, message);
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            // "All brokers are down" follows the cause; keep the cause.
-            if last.is_none() || code != RDKafkaErrorCode::AllBrokersDown {
-                *last = Some((code, message.to_owned()));
-            }
-        }
-    }
-}
-
-impl ConsumerContext for Errors {}
-
-/// A certificate that is refused while the handshake's answer is read comes as a broken line: only the text says what it was.
-fn cause(code: RDKafkaErrorCode, message: &str) -> RDKafkaErrorCode {
-    match code {
-        RDKafkaErrorCode::BrokerTransportFailure
-            if message.contains("certificate verify failed") =>
-        {
-            RDKafkaErrorCode::SSL
-        }
-        code => code,
-    }
 }
 
 /// First and one past the last offset of a partition.
@@ -246,12 +206,7 @@ impl Client {
     }
 
     fn last_error(&self) -> Option<(RDKafkaErrorCode, String)> {
-        let errors = self.consumer.as_ref()?.client().context();
-        errors
-            .last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.consumer.as_ref()?.client().context().take()
     }
 
     fn unavailable(&self, cause: Option<String>) -> SourceError {
@@ -282,18 +237,5 @@ impl Drop for Client {
         if let Some(consumer) = self.consumer.take() {
             std::thread::spawn(move || drop(consumer));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_certificate_that_is_refused_is_no_broken_line() {
-        let line = RDKafkaErrorCode::BrokerTransportFailure;
-        let refused = "sasl_ssl://b:9093: error:0A000086:SSL routines::certificate verify failed (after 6ms in state SSL_HANDSHAKE)";
-        assert_eq!(cause(line, refused), RDKafkaErrorCode::SSL);
-        assert_eq!(cause(line, "b:9092: Connection refused"), line);
     }
 }

@@ -21,7 +21,7 @@ use super::batch::Batch;
 use super::client::Client;
 use super::native;
 use crate::clock::SharedClock;
-use crate::kafka::{Connection, describe};
+use crate::kafka::{Connection, Reach, describe};
 use crate::secrets::Secrets;
 use crate::source::{Budget, SourceError};
 
@@ -329,7 +329,7 @@ impl Reader {
         let client = if let Some(client) = self.client.take() {
             client
         } else {
-            let connection = Connection::resolve(&self.plan, &self.secrets)?;
+            let connection = Connection::resolve(&Reach::from(&self.plan), &self.secrets)?;
             Client::connect(&connection, &self.plan.topic, self.queue_bytes)?
         };
         Ok(self.client.insert(client))

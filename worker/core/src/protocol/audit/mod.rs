@@ -316,7 +316,7 @@ impl Audit {
     }
 
     /// What a body names and what must be there still; `staged` reads what an intent names, in its sink's own words.
-    pub fn named(&self, body: &Body, staged: impl Fn(&Intent) -> Option<StateFile>) -> Vec<Named> {
+    pub fn named(&self, body: &Body, staged: impl Fn(&Intent) -> Vec<StateFile>) -> Vec<Named> {
         let is_head = self.head().is_some_and(|h| h.body.epoch == body.epoch);
         let named = |file: &StateFile, object: String, needed: bool| {
             Some(Named {
@@ -335,12 +335,15 @@ impl Audit {
             let head = self.head.as_ref();
             head.is_some_and(|head| head::waits(head, intent))
         };
-        let rows = body.intents.iter().filter_map(|intent| {
+        let rows = body.intents.iter().flat_map(|intent| {
+            let needed = waits(intent);
             if let Some(file) = &intent.apart {
-                return named(file, self.lane.intent(&file.name), waits(intent));
+                let apart = named(file, self.lane.intent(&file.name), needed);
+                return apart.into_iter().collect::<Vec<_>>();
             }
-            let file = staged(intent)?;
-            named(&file, self.lane.outbox(&file.name), waits(intent))
+            let files = staged(intent).into_iter();
+            let rows = files.filter_map(|f| named(&f, self.lane.outbox(&f.name), needed));
+            rows.collect()
         });
         let kept = |named: &Named| named.needed || named.written_for.0 + KEPT >= self.newest.0;
         state.chain(rows).filter(kept).collect()

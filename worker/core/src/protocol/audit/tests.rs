@@ -114,8 +114,9 @@ fn file(name: &str) -> StateFile {
     }
 }
 
-fn staged(intent: &Intent) -> Option<StateFile> {
-    Some(file(intent.body["outbox"].as_str()?))
+fn staged(intent: &Intent) -> Vec<StateFile> {
+    let outbox = intent.body["outbox"].as_str();
+    outbox.map(file).into_iter().collect()
 }
 
 /// A lane in which `change` was done to a body before it was decided.

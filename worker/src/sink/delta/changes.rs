@@ -1,65 +1,19 @@
-//! The changes of one epoch, folded to one a key, and their object in the outbox: an Arrow IPC file whose first column says
-//! which rows are deletes. Written before the epoch is decided, read when it is applied, swept by the checkpointer.
+//! The changes of one epoch, folded to one a key: rows whose first column says which of them are deletes.
 
 use std::collections::HashMap;
-use std::io::Cursor;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::ipc::reader::FileReader;
-use arrow::ipc::writer::FileWriter;
 use arrow::row::{RowConverter, SortField};
-use evp_api::reason;
-use evp_core::protocol::digest::Digest;
-use evp_core::protocol::head::StateFile;
-use evp_core::protocol::paths::Lane;
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
-use serde::{Deserialize, Serialize};
-
-use super::target::Target;
-use crate::sink::SinkError;
 
 /// Most bytes of changes that one epoch may hold.
 const MOST_BYTES: usize = 64 << 20;
 
 /// The column that says which rows are deletes. Its name holds a character that table columns cannot have.
 const DELETE: &str = "delete?;";
-
-/// Where a sink's outbox objects go.
-#[derive(Clone, Debug)]
-pub struct Outbox {
-    /// Store whose root is the bucket, or `/`.
-    pub store: Arc<dyn ObjectStore>,
-    /// Folder of the checkpoint.
-    pub checkpoint: Path,
-    /// The lane.
-    pub lane: Lane,
-}
-
-/// An object in the outbox, as the intent names it.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Stored {
-    /// In the lane's outbox.
-    name: String,
-    length: u64,
-    digest: Digest,
-}
-
-impl Stored {
-    /// The object as a body names files: whole, by length and checksum.
-    pub(super) fn file(&self) -> StateFile {
-        StateFile {
-            name: self.name.clone(),
-            length: self.length,
-            sha256: self.digest.clone(),
-        }
-    }
-}
 
 /// One change a key.
 #[derive(Clone, Debug)]
@@ -190,81 +144,14 @@ impl ChangeSet {
     }
 }
 
-impl Outbox {
-    fn location(&self, name: &str) -> Result<Path, object_store::path::Error> {
-        Path::parse(format!("{}/{}", self.checkpoint, self.lane.outbox(name)))
+impl Changes {
+    /// Takes apart what [`ChangeSet::take`] put together.
+    pub(super) fn of(mut rows: RecordBatch) -> Result<Self, ArrowError> {
+        let delete = rows.remove_column(0);
+        let delete = delete.as_boolean_opt().cloned();
+        Ok(Self {
+            delete: delete.ok_or_else(|| ArrowError::SchemaError("no deletes".to_owned()))?,
+            rows,
+        })
     }
-
-    /// Makes changes durable under a name that nobody else uses.
-    pub(super) async fn put(
-        &self,
-        target: &Target,
-        name: &str,
-        rows: &RecordBatch,
-    ) -> Result<Stored, SinkError> {
-        let bytes =
-            encode(rows).map_err(|e| target.unavailable("changes cannot be encoded", &e))?;
-        let location = self.location(name);
-        let location = location.map_err(|e| target.unavailable("the outbox", &e))?;
-        let stored = Stored {
-            name: name.to_owned(),
-            length: bytes.len() as u64,
-            digest: Digest::of(&bytes),
-        };
-        let put = self.store.put(&location, bytes.into()).await;
-        put.map_err(|e| target.unavailable("changes cannot be put into the outbox", &e))?;
-        Ok(stored)
-    }
-
-    /// Reads them back, whole.
-    pub(super) async fn get(&self, target: &Target, stored: &Stored) -> Result<Changes, SinkError> {
-        let damaged = |what: &str| {
-            target.stop(
-                reason::CHECKPOINT_DAMAGED,
-                &format!(
-                    "the outbox object {} {what}; restore the object",
-                    stored.name
-                ),
-            )
-        };
-        let location = self
-            .location(&stored.name)
-            .map_err(|e| damaged(&e.to_string()))?;
-        let bytes = match self.store.get(&location).await {
-            Ok(found) => found
-                .bytes()
-                .await
-                .map_err(|e| target.unavailable("the outbox", &e))?,
-            Err(object_store::Error::NotFound { .. }) => return Err(damaged("is gone")),
-            Err(e) => return Err(target.unavailable("the outbox", &e)),
-        };
-        if bytes.len() as u64 != stored.length || Digest::of(&bytes) != stored.digest {
-            return Err(damaged("is not what was written"));
-        }
-        decode(&bytes).map_err(|e| damaged(&format!("cannot be read: {e}")))
-    }
-}
-
-fn encode(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
-    let mut bytes = Vec::new();
-    let mut file = FileWriter::try_new(&mut bytes, &rows.schema())?;
-    file.write(rows)?;
-    file.finish()?;
-    drop(file);
-    Ok(bytes)
-}
-
-fn decode(bytes: &[u8]) -> Result<Changes, ArrowError> {
-    let file = FileReader::try_new(Cursor::new(bytes), None)?;
-    let schema = file.schema();
-    let batches = file.collect::<Result<Vec<_>, _>>()?;
-    let mut rows = arrow::compute::concat_batches(&schema, &batches)?;
-    let delete = rows.remove_column(0);
-    let delete = delete.as_boolean_opt();
-    Ok(Changes {
-        delete: delete
-            .cloned()
-            .ok_or_else(|| ArrowError::SchemaError("no deletes".to_owned()))?,
-        rows,
-    })
 }

@@ -1,0 +1,140 @@
+//! Questions about topics: are they there, with which settings? And the one topic that we create.
+
+use std::time::Duration;
+
+use evp_api::reason;
+use futures::executor::block_on;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::trouble::Place;
+use crate::kafka::{Connection, Errors};
+use crate::sink::SinkError;
+
+/// How long one question may take.
+const QUESTION: Duration = Duration::from_secs(10);
+
+/// Kafka's own default of `max.message.bytes`, where we may not ask.
+const USUAL_LARGEST: usize = 1_048_588;
+
+/// Times that a new topic is looked for.
+const LOOKS: u32 = 50;
+
+/// Asks about one topic.
+pub(super) struct Topic<'a> {
+    admin: AdminClient<Errors>,
+    place: &'a Place,
+    name: &'a str,
+}
+
+impl<'a> Topic<'a> {
+    pub(super) fn new(
+        connection: &Connection,
+        place: &'a Place,
+        name: &'a str,
+    ) -> Result<Self, SinkError> {
+        let mut config = connection.config();
+        config.set("allow.auto.create.topics", "false");
+        let admin = AdminClient::from_config_and_context(&config, Errors::default());
+        let admin =
+            admin.map_err(|e| place.failed("no connection can be made", &e, &Errors::default()))?;
+        Ok(Self { admin, place, name })
+    }
+
+    /// The number of partitions; `None`: there is no such topic.
+    fn partitions(&self) -> Result<Option<usize>, SinkError> {
+        let errors = self.admin.inner().context();
+        let told = self.admin.inner().fetch_metadata(Some(self.name), QUESTION);
+        let told = told.map_err(|e| self.place.failed("it cannot be reached", &e, errors))?;
+        let Some(topic) = told.topics().first() else {
+            return Ok(None);
+        };
+        match topic.error().map(RDKafkaErrorCode::from) {
+            None => Ok(Some(topic.partitions().len()).filter(|count| *count > 0)),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                Ok(None)
+            }
+            Some(code) => Err(self.place.refused("it cannot be looked at", code, errors)),
+        }
+    }
+
+    pub(super) fn is_there(&self) -> Result<bool, SinkError> {
+        Ok(self.partitions()?.is_some())
+    }
+
+    /// A setting. `None`: we may not ask, or the cluster does not tell.
+    fn setting(&self, name: &str) -> Option<String> {
+        let options = AdminOptions::new().request_timeout(Some(QUESTION));
+        let topic = ResourceSpecifier::Topic(self.name);
+        let answer = block_on(self.admin.describe_configs([&topic], &options));
+        let found: ConfigResource = match answer.ok()?.pop()? {
+            Ok(found) => found,
+            Err(code) => {
+                tracing::warn!(topic = self.name, %code, "its settings cannot be asked for: they are taken to be fit");
+                return None;
+            }
+        };
+        found.get(name)?.value.clone()
+    }
+
+    /// The largest record batch that the topic takes. An error: it is not there.
+    pub(super) fn largest(&self) -> Result<usize, SinkError> {
+        if self.partitions()?.is_none() {
+            return Err(self.place.missing());
+        }
+        let told = self.setting("max.message.bytes");
+        Ok(told.and_then(|t| t.parse().ok()).unwrap_or(USUAL_LARGEST))
+    }
+
+    /// Creates the progress topic if it is missing, and refuses one that would forget or that has no one order.
+    pub(super) fn hold_progress(&self) -> Result<(), SinkError> {
+        let mut partitions = self.partitions()?;
+        if partitions.is_none() {
+            self.create()?;
+            partitions = self.appeared()?;
+        }
+        let unfit = |what: &str| Err(self.place.stop(reason::TOPIC_MISMATCH, what));
+        if partitions != Some(1) {
+            return unfit(
+                "the progress of sinks needs a topic of one partition; name another with `progressTopic`",
+            );
+        }
+        match self.setting("cleanup.policy") {
+            Some(policy) if policy != "compact" => unfit(
+                "the progress of sinks must not be deleted by age or size: set its cleanup.policy to compact, or name another \
+                 topic with `progressTopic`",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn create(&self) -> Result<(), SinkError> {
+        let new = NewTopic::new(self.name, 1, TopicReplication::Fixed(-1))
+            .set("cleanup.policy", "compact");
+        let options = AdminOptions::new()
+            .request_timeout(Some(QUESTION))
+            .operation_timeout(Some(QUESTION));
+        let errors = self.admin.inner().context();
+        let what = "it is missing and cannot be created; create it with one partition and cleanup.policy=compact";
+        let answer = block_on(self.admin.create_topics([&new], &options));
+        let mut answer = answer.map_err(|e| self.place.failed(what, &e, errors))?;
+        match answer.pop() {
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | Some(Ok(_)) | None => Ok(()),
+            Some(Err((_, code))) => Err(self.place.refused(what, code, errors)),
+        }
+    }
+
+    /// A new topic is not known to every broker at once.
+    fn appeared(&self) -> Result<Option<usize>, SinkError> {
+        for _ in 0..LOOKS {
+            if let Some(partitions) = self.partitions()? {
+                return Ok(Some(partitions));
+            }
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+        Err(self.place.missing())
+    }
+}
