@@ -180,8 +180,8 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
     (
         "spec.sinks[]",
-        "[has(self.delta), has(self.kafka), has(self.stdout)].exists_one(given, given)",
-        "must have exactly one kind: `delta`, `kafka` or `stdout`",
+        "[has(self.delta), has(self.parquet), has(self.kafka), has(self.stdout)].exists_one(given, given)",
+        "must have exactly one kind: `delta`, `parquet`, `kafka` or `stdout`",
     ),
 ];
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::source::{Sasl, Tls};
 
-/// One output: exactly one kind (`delta`, `kafka`, `stdout`).
+/// One output: exactly one kind (`delta`, `parquet`, `kafka`, `stdout`).
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sink {
@@ -25,6 +25,9 @@ pub struct Sink {
     /// A Delta table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delta: Option<Delta>,
+    /// A folder of Parquet files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parquet: Option<Parquet>,
     /// A Kafka topic, one JSON object a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<Kafka>,
@@ -51,6 +54,20 @@ pub struct Delta {
     #[schemars(length(min = 1, max = 1024))]
     pub path: String,
     /// Partition columns; only with `mode: Append`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 255)))]
+    pub partition_by: Vec<String>,
+}
+
+/// A folder of Parquet files (zstd); only with `mode: Append`. Each epoch adds complete files, and with them a marker below
+/// `_commits/` that names them all: readers that skip names with an underscore see each row once, and most readers do.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Parquet {
+    /// Object-store folder.
+    #[schemars(length(min = 1, max = 1024))]
+    pub path: String,
+    /// Columns whose values are folders, as in `day=2026-01-01/`; they are not in the files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 255)))]
     pub partition_by: Vec<String>,

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use evp_api::plan::{
-    KafkaSinkPlan, Mode, NodeName, SinkKind, SinkPlan, SourceKind, SourcePlan, StoragePath,
+    KafkaSinkPlan, Mode, NodeName, ParquetPlan, SinkKind, SinkPlan, SourceKind, SourcePlan,
+    StoragePath,
 };
 use evp_core::check::CheckedPlan;
 use evp_core::protocol::head::{Body, SinkEntry, SinkIdentity};
@@ -102,6 +103,7 @@ pub fn source(plan: &SourcePlan, parts: &Parts, kafka_sources: usize) -> Box<dyn
 pub fn targets(checked: &CheckedPlan) -> BTreeMap<NodeName, String> {
     let target = |sink: &SinkPlan| match &sink.kind {
         SinkKind::Delta(delta) => delta.path.to_string(),
+        SinkKind::Parquet(files) => files.path.to_string(),
         // Servers are addresses: the cluster may get others. Another cluster lacks our progress, and is found out by that.
         SinkKind::Kafka(kafka) => format!("kafka:{} {}", kafka.topic, kafka.progress_topic),
         SinkKind::Stdout => "stdout".to_owned(),
@@ -171,6 +173,7 @@ impl SinkOpener<'_> {
     async fn sink(&self, plan: &SinkPlan, entry: &SinkEntry) -> Result<Box<dyn Sink>, OpenError> {
         let delta = match &plan.kind {
             SinkKind::Delta(delta) => delta,
+            SinkKind::Parquet(parquet) => return self.parquet(parquet, &plan.name, entry),
             SinkKind::Kafka(kafka) => return self.kafka(kafka, &plan.name, entry).await,
             SinkKind::Stdout => return Ok(Box::new(StdoutSink::new(stdout()))),
         };
@@ -208,15 +211,8 @@ impl SinkOpener<'_> {
         let crash = self.parts.crash.of_sink(name);
         if let Topics::Folder(topics) = &self.parts.topics {
             let folder = StoragePath::Local(format!("{}/{}", topics.display(), plan.topic));
-            return Ok(Box::new(FilesSink::new(FilesSettings {
-                identity: entry.identity.clone(),
-                incarnation: self.body.incarnation.clone(),
-                lane: self.body.lane.clone(),
-                target: target(&self.parts.storage.open(&folder)?),
-                content: Content::Records(plan.key_column.clone()),
-                nonce: self.nonce.to_owned(),
-                crash,
-            })));
+            let content = Content::Records(plan.key_column.clone());
+            return self.files(name, &entry.identity, &folder, content);
         }
         let space = Namespace {
             checkpoint: &self.body.checkpoint,
@@ -246,15 +242,39 @@ impl SinkOpener<'_> {
         let Some(plan) = &self.checked.plan.dead_letter else {
             return Ok(None);
         };
-        Ok(Some(Box::new(FilesSink::new(FilesSettings {
+        let content = Content::DeadLetters(plan.format);
+        self.files(name, identity, &plan.path, content).map(Some)
+    }
+
+    fn parquet(
+        &self,
+        plan: &ParquetPlan,
+        name: &NodeName,
+        entry: &SinkEntry,
+    ) -> Result<Box<dyn Sink>, OpenError> {
+        let content = Content::Rows {
+            schema: self.checked.sinks[name].clone(),
+            partition_by: plan.partition_by.clone(),
+        };
+        self.files(name, &entry.identity, &plan.path, content)
+    }
+
+    fn files(
+        &self,
+        name: &NodeName,
+        identity: &SinkIdentity,
+        folder: &StoragePath,
+        content: Content,
+    ) -> Result<Box<dyn Sink>, OpenError> {
+        Ok(Box::new(FilesSink::new(FilesSettings {
             identity: identity.clone(),
             incarnation: self.body.incarnation.clone(),
             lane: self.body.lane.clone(),
-            target: target(&self.parts.storage.open(&plan.path)?),
-            content: Content::DeadLetters(plan.format),
+            target: target(&self.parts.storage.open(folder)?),
+            content,
             nonce: self.nonce.to_owned(),
             crash: self.parts.crash.of_sink(name),
-        }))))
+        })?))
     }
 }
 
@@ -281,6 +301,7 @@ pub fn places(checked: &CheckedPlan) -> Vec<(String, StoragePath)> {
     );
     let tables = plan.sinks.iter().filter_map(|sink| match &sink.kind {
         SinkKind::Delta(delta) => Some((format!("sink {}", sink.name), delta.path.clone())),
+        SinkKind::Parquet(files) => Some((format!("sink {}", sink.name), files.path.clone())),
         SinkKind::Kafka(_) | SinkKind::Stdout => None,
     });
     places.extend(tables);

@@ -431,8 +431,19 @@ pub enum SinkKind {
     Delta(DeltaPlan),
     /// A Kafka topic.
     Kafka(KafkaSinkPlan),
+    /// A folder of Parquet files.
+    Parquet(ParquetPlan),
     /// Standard output.
     Stdout,
+}
+
+/// See [`crate::sink::Parquet`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParquetPlan {
+    /// The folder.
+    pub path: StoragePath,
+    /// Columns whose values are folders.
+    pub partition_by: Vec<String>,
 }
 
 /// See [`crate::sink::Delta`].

@@ -117,6 +117,8 @@ pub const TABLE: &[(&str, Class)] = &[
     ("sinks[+]", Class::StateKept),
     ("sinks[-]", Class::StateKept),
     ("sinks[*].delta", Class::StateKept),
+    ("sinks[*].parquet", Class::StateKept),
+    ("sinks[*].parquet.path", Class::StateKept),
     ("sinks[*].delta.path", Class::StateKept),
     // How the same cluster is reached is no new target. Another cluster has no marker of ours: the worker stops there.
     ("sinks[*].kafka", Class::StateKept),

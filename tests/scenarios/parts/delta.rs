@@ -285,7 +285,8 @@ async fn dead_letters_are_copied_once() {
         content: Content::DeadLetters(DeadLetterFormat::Parquet),
         nonce: "n".to_owned(),
         crash: CrashPoints::none(),
-    });
+    })
+    .unwrap();
     sink.stage(SinkBatch::Rows(dead_letter_batch(&[letter])))
         .await
         .unwrap();

@@ -95,6 +95,7 @@ pub async fn run(args: DeadLettersArgs) -> Result<ExitCode, Fault> {
     let place = Place::to_read(&args.file, &args.place, args.remote)?;
     let written = Written {
         tables: Vec::new(),
+        folders: Vec::new(),
         ..place.written()?
     };
     let Some((_, format)) = written.dead_letters else {
@@ -345,6 +346,7 @@ mod tests {
         Written {
             tables: Vec::new(),
             dead_letters: Some((target, format)),
+            ..Written::default()
         }
     }
 

@@ -9,7 +9,7 @@ use evp_core::check::{CheckedPlan, check};
 
 use super::Fault;
 use super::bind::{Binding, bind_sources};
-use super::query::Written;
+use super::query::{ParquetFolder, Written};
 use crate::job;
 use crate::manifest::Manifest;
 use crate::secrets::Secrets;
@@ -117,10 +117,21 @@ impl Place {
             let location = location.map_err(|e| Fault::Environment(e.describe()))?;
             Ok::<_, Fault>(job::target(&location))
         };
-        let mut tables: BTreeMap<String, _> = BTreeMap::new();
+        let (mut tables, mut folders) = (BTreeMap::new(), Vec::new());
         for sink in &self.checked.plan.sinks {
-            if let SinkKind::Delta(delta) = &sink.kind {
-                tables.insert(sink.name.to_string(), open(&delta.path)?);
+            match &sink.kind {
+                SinkKind::Delta(delta) => {
+                    tables.insert(sink.name.to_string(), open(&delta.path)?);
+                }
+                SinkKind::Parquet(files) => {
+                    let folder = ParquetFolder {
+                        target: open(&files.path)?,
+                        schema: self.checked.sinks[&sink.name].clone(),
+                        partition_by: files.partition_by.clone(),
+                    };
+                    folders.push((sink.name.to_string(), folder));
+                }
+                SinkKind::Kafka(_) | SinkKind::Stdout => {}
             }
         }
         let letters = self.checked.plan.dead_letter.as_ref();
@@ -129,6 +140,7 @@ impl Place {
             .transpose()?;
         Ok(Written {
             tables: tables.into_iter().collect(),
+            folders,
             dead_letters,
         })
     }

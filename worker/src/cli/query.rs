@@ -1,6 +1,8 @@
-//! `evp query`: SQL over the tables a pipeline writes, each under its sink's name, and its dead letters as `dead_letters`.
+//! `evp query`: SQL over the tables and files a pipeline writes, each under its sink's name, and its dead letters as `dead_letters`.
 //!
 //! Reads only; what is committed, as of the moment each table is opened. A name with hyphens needs quotes, or `_` for `-`.
+
+mod files;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -10,22 +12,14 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::json::ArrayWriter;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::TableProvider;
-use datafusion::datasource::MemTable;
-use datafusion::datasource::file_format::FileFormat;
-use datafusion::datasource::file_format::json::JsonFormat;
-use datafusion::datasource::file_format::parquet::ParquetFormat;
-use datafusion::datasource::listing::{
-    ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl,
-};
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use deltalake::{DeltaTable, DeltaTableError};
 use evp_api::plan::DeadLetterFormat;
 use futures::StreamExt;
-use object_store::ObjectStore;
 
-use crate::sink::dead_letters::{dead_letter_schema, json_lines_schema};
+pub use self::files::ParquetFolder;
 use crate::sink::delta::Target;
 
 /// Rows that are printed; a person reads no more, and a table must be held to be laid out.
@@ -49,6 +43,8 @@ pub enum Output {
 pub struct Written {
     /// Delta tables by sink name.
     pub tables: Vec<(String, Target)>,
+    /// Folders of Parquet files by sink name.
+    pub folders: Vec<(String, ParquetFolder)>,
     /// Dead letters.
     pub dead_letters: Option<(Target, DeadLetterFormat)>,
 }
@@ -63,6 +59,14 @@ pub enum Error {
         name: String,
         /// Why.
         source: Box<DeltaTableError>,
+    },
+    /// The files of a sink cannot be opened.
+    #[error("the files of {name} cannot be opened")]
+    Files {
+        /// Sink.
+        name: String,
+        /// Why.
+        source: DataFusionError,
     },
     /// The dead letters cannot be opened.
     #[error("the dead letters cannot be opened")]
@@ -95,8 +99,16 @@ pub async fn open_tables(written: &Written) -> Result<Tables, Error> {
             None => absent.push(name.clone()),
         }
     }
+    for (name, folder) in &written.folders {
+        let opened = folder.open(&session).await;
+        let registered = opened.and_then(|table| register(&session, name, &table));
+        registered.map_err(|source| Error::Files {
+            name: name.clone(),
+            source,
+        })?;
+    }
     if let Some((target, format)) = &written.dead_letters {
-        let letters = open_dead_letters(&session, target, *format).await;
+        let letters = files::open_dead_letters(&session, target, *format).await;
         let letters = letters.map_err(Error::DeadLetters)?;
         register(&session, DEAD_LETTERS, &letters).map_err(Error::DeadLetters)?;
     }
@@ -138,50 +150,6 @@ fn register(
         )?;
     }
     Ok(())
-}
-
-async fn open_dead_letters(
-    session: &SessionContext,
-    target: &Target,
-    format: DeadLetterFormat,
-) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-    let (suffix, reader, schema): (_, Arc<dyn FileFormat>, _) = match format {
-        DeadLetterFormat::Parquet => (
-            ".parquet",
-            Arc::new(ParquetFormat::new()),
-            dead_letter_schema(),
-        ),
-        DeadLetterFormat::JsonLines => (
-            ".jsonl",
-            Arc::new(JsonFormat::default()),
-            json_lines_schema(),
-        ),
-    };
-    session.register_object_store(&target.url, Arc::clone(&target.store));
-    // What readers skip begins with an underscore and lies in folders of its own.
-    let listed = target.store.list_with_delimiter(Some(&target.prefix)).await;
-    let objects = match listed {
-        Ok(listed) => listed.objects,
-        Err(object_store::Error::NotFound { .. }) => Vec::new(),
-        Err(e) => return Err(e.into()),
-    };
-    let mut files = Vec::new();
-    for object in objects
-        .iter()
-        .filter(|o| o.location.as_ref().ends_with(suffix))
-    {
-        let mut url = target.url.clone();
-        url.set_path(&format!("/{}", object.location));
-        files.push(ListingTableUrl::parse(url)?);
-    }
-    if files.is_empty() {
-        return Ok(Arc::new(MemTable::try_new(schema, vec![vec![]])?));
-    }
-    let options = ListingOptions::new(reader).with_file_extension(suffix);
-    let config = ListingTableConfig::new_with_multi_paths(files)
-        .with_listing_options(options)
-        .with_schema(schema);
-    Ok(Arc::new(ListingTable::try_new(config)?))
 }
 
 /// Answers one statement. `true`: there were more rows than are printed.
@@ -254,6 +222,7 @@ pub async fn run(
 mod tests {
     use super::*;
     use datafusion::arrow::array::{ArrayRef, Int64Array};
+    use object_store::ObjectStore;
 
     fn target(store: &Arc<dyn ObjectStore>, name: &str) -> Target {
         Target {
@@ -279,6 +248,7 @@ mod tests {
                 ("gold".into(), target(&store, "gold")),
             ],
             dead_letters: None,
+            ..Written::default()
         };
         let tables = open_tables(&written).await.unwrap();
         assert_eq!(tables.absent, ["gold"]);

@@ -1,13 +1,14 @@
-//! Files, exactly once: dead letters (semantics 35), and on a laptop what a Kafka sink would send. Staged under `_staging/`, copied to their final name once the epoch
-//! is decided, marked in `_commits/`, unstaged.
+//! Files, exactly once: rows as Parquet, dead letters (semantics 35), and on a laptop what a Kafka sink would send. Staged under
+//! `_staging/`, copied to their final name once the epoch is decided, marked in `_commits/`, unstaged.
 //!
 //! Readers skip names with an underscore. Copies, the marker and the removal are each idempotent, in this order, so a crash
 //! anywhere between them is healed by applying again: the marker says that all copies are there.
 
-use std::sync::Arc;
+mod publish;
+mod staging;
 
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use bytes::Bytes;
 use evp_api::plan::DeadLetterFormat;
 use evp_api::reason;
 use evp_core::dataflow::SinkBatch;
@@ -15,21 +16,15 @@ use evp_core::position::Epoch;
 use evp_core::protocol::head::{Intent, SinkIdentity};
 use evp_core::protocol::paths::Lane;
 use object_store::ObjectStoreExt;
-use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
 
-use super::dead_letters::{dead_letter_schema, json_lines};
+use self::publish::{check_prev, exists, holds, publish};
+use self::staging::Staging;
 use super::delta::Target;
-use super::json::records;
-use super::parquet_writer::{Encode, FileWriter};
 use crate::checkpointer::{CommitPermit, CrashPoints, Moment, Step};
 use crate::sink::{Applied, Sink, SinkError};
-
-/// Part of an upload of JSON lines.
-const PART_BYTES: usize = 5 << 20;
 
 /// What is in the files.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,6 +33,22 @@ pub enum Content {
     DeadLetters(DeadLetterFormat),
     /// Records of a topic as JSON lines, `{"key": …, "value": {…}}`, with this column as their key.
     Records(Option<String>),
+    /// Rows as Parquet.
+    Rows {
+        /// Their columns.
+        schema: SchemaRef,
+        /// Columns whose values are folders.
+        partition_by: Vec<String>,
+    },
+}
+
+impl Content {
+    fn suffix(&self) -> &'static str {
+        match self {
+            Self::DeadLetters(DeadLetterFormat::Parquet) | Self::Rows { .. } => "parquet",
+            Self::DeadLetters(DeadLetterFormat::JsonLines) | Self::Records(_) => "jsonl",
+        }
+    }
 }
 
 /// What the sink needs to know.
@@ -80,28 +91,16 @@ struct StagedFile {
 /// A folder of files.
 pub struct FilesSink {
     settings: FilesSettings,
-    /// The open file: its name below the folder.
-    open: Option<(String, Open)>,
-    count: u64,
-}
-
-enum Open {
-    Parquet(Box<FileWriter>),
-    Lines {
-        upload: Box<BufWriter>,
-        size: u64,
-        rows: u64,
-    },
+    staging: Staging,
 }
 
 impl FilesSink {
-    /// Asks the store nothing.
-    pub fn new(settings: FilesSettings) -> Self {
-        Self {
+    /// Asks the store nothing. `Stop`: a column cannot partition.
+    pub fn new(settings: FilesSettings) -> Result<Self, SinkError> {
+        Ok(Self {
+            staging: Staging::new(&settings)?,
             settings,
-            open: None,
-            count: 0,
-        }
+        })
     }
 
     fn tag(&self) -> String {
@@ -115,55 +114,10 @@ impl FilesSink {
         format!("{}-{incarnation}-{lane}", identity.id8())
     }
 
-    fn suffix(&self) -> &'static str {
-        match self.settings.content {
-            Content::DeadLetters(DeadLetterFormat::Parquet) => "parquet",
-            Content::DeadLetters(DeadLetterFormat::JsonLines) | Content::Records(_) => "jsonl",
-        }
-    }
-
     fn marker(&self, epoch: Epoch) -> Result<Path, SinkError> {
         self.settings
             .target
             .child(&format!("_commits/{}-{epoch}.json", self.tag()))
-    }
-
-    fn create(&mut self) -> Result<(String, Open), SinkError> {
-        let FilesSettings {
-            target,
-            identity,
-            nonce,
-            ..
-        } = &self.settings;
-        let name = format!(
-            "_staging/{}/{nonce}-{}.{}",
-            identity.id8(),
-            self.count,
-            self.suffix()
-        );
-        self.count += 1;
-        let location = target.child(&name)?;
-        let open = match self.settings.content {
-            Content::DeadLetters(DeadLetterFormat::Parquet) => {
-                let file =
-                    FileWriter::create(&target.store, location, &Encode::new(dead_letter_schema()));
-                Open::Parquet(Box::new(
-                    file.map_err(|e| target.unavailable("a file cannot be begun", &e))?,
-                ))
-            }
-            Content::DeadLetters(DeadLetterFormat::JsonLines) | Content::Records(_) => {
-                Open::Lines {
-                    upload: Box::new(BufWriter::with_capacity(
-                        Arc::clone(&target.store),
-                        location,
-                        PART_BYTES,
-                    )),
-                    size: 0,
-                    rows: 0,
-                }
-            }
-        };
-        Ok((name, open))
     }
 
     /// [`Sink::apply`] for tests against a real store, where no head decides.
@@ -207,73 +161,9 @@ impl FilesSink {
     }
 }
 
-/// Copies a staged file to its final name, unless a former attempt has; checks what is there then.
-async fn publish(target: &Target, file: &StagedFile) -> Result<(), SinkError> {
-    let (from, to) = (target.child(&file.staged)?, target.child(&file.name)?);
-    match target.store.copy(&from, &to).await {
-        Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-        Err(e) => return Err(target.unavailable("a staged file cannot be copied", &e)),
-    }
-    let lost = |what: String| {
-        target.stop(
-            reason::STAGED_FILE_MISSING,
-            &format!("the staged file {from} {what}; restore the object"),
-        )
-    };
-    match target.store.head(&to).await {
-        Ok(meta) if meta.size == file.size => Ok(()),
-        Ok(meta) => Err(lost(format!(
-            "was copied with {} bytes instead of {}",
-            meta.size, file.size
-        ))),
-        Err(object_store::Error::NotFound { .. }) => Err(lost("is gone".to_owned())),
-        Err(e) => Err(target.unavailable("a copied file cannot be looked at", &e)),
-    }
-}
-
-/// The marker of the intent's epoch is there. One that speaks of other files is of an epoch that the head has forgotten.
-async fn holds(target: &Target, marker: &Path, intent: &Intent) -> Result<bool, SinkError> {
-    let failed = |e| target.unavailable("a marker cannot be read", &e);
-    let found = match target.store.get(marker).await {
-        Ok(found) => found.bytes().await.map_err(failed)?,
-        Err(object_store::Error::NotFound { .. }) => return Ok(false),
-        Err(e) => return Err(failed(e)),
-    };
-    let held: Option<serde_json::Value> = serde_json::from_slice(&found).ok();
-    if intent.body.is_null() || held.as_ref() == Some(&intent.body) {
-        return Ok(true);
-    }
-    let what = format!(
-        "{marker} speaks of other files than epoch {} of the checkpoint: the checkpoint was rolled back; restore its \
-         newest objects",
-        intent.epoch
-    );
-    Err(target.stop(reason::CHECKPOINT_BEHIND_SINK, &what))
-}
-
-/// What was applied before must still be there: a folder that was emptied is not written on.
-async fn check_prev(target: &Target, marker: &Path) -> Result<(), SinkError> {
-    if mistaken!(NoMarkerTakenAsNothing) || exists(target, marker).await? {
-        return Ok(());
-    }
-    let what = format!(
-        "{marker} is gone, though its epoch was applied: restore the folder's objects, or use a new one"
-    );
-    Err(target.stop(reason::SINK_HISTORY_LOST, &what))
-}
-
-async fn exists(target: &Target, object: &Path) -> Result<bool, SinkError> {
-    match target.store.head(object).await {
-        Ok(_) => Ok(true),
-        Err(object_store::Error::NotFound { .. }) => Ok(false),
-        Err(e) => Err(target.unavailable("a marker cannot be looked at", &e)),
-    }
-}
-
 #[async_trait]
 impl Sink for FilesSink {
     async fn stage(&mut self, batch: SinkBatch) -> Result<(), SinkError> {
-        let target = self.settings.target.clone();
         let rows = match (batch, &self.settings.content) {
             (SinkBatch::Rows(rows), _) => rows,
             (SinkBatch::Changes { rows, delete }, Content::Records(_))
@@ -283,89 +173,41 @@ impl Sink for FilesSink {
             }
             (SinkBatch::Changes { .. }, _) => {
                 let what = "files are added to, and a row was to be replaced or taken back";
-                return Err(target.stop(reason::PLAN_REFUSED, what));
+                return Err(self.settings.target.stop(reason::PLAN_REFUSED, what));
             }
         };
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        if self.open.is_none() {
-            self.open = Some(self.create()?);
-        }
-        match &mut self.open {
-            Some((_, Open::Parquet(file))) => {
-                let written = file.write(rows).await;
-                written.map_err(|e| target.unavailable("rows cannot be written", &e))
-            }
-            Some((
-                _,
-                Open::Lines {
-                    upload,
-                    size,
-                    rows: count,
-                },
-            )) => {
-                let text = match &self.settings.content {
-                    Content::DeadLetters(_) => json_lines(&rows),
-                    Content::Records(key) => records(&rows, key.as_deref()),
-                };
-                let text = text.map_err(|e| target.stop(reason::PLAN_REFUSED, &e.to_string()))?;
-                *size += text.len() as u64;
-                *count += rows.num_rows() as u64;
-                let put = upload.put(Bytes::from(text)).await;
-                put.map_err(|e| target.unavailable("rows cannot be written", &e))
-            }
-            None => Ok(()),
-        }
+        self.staging.write(rows).await
     }
 
     async fn seal(&mut self, epoch: Epoch) -> Result<Option<serde_json::Value>, SinkError> {
-        let target = self.settings.target.clone();
-        let Some((staged, open)) = self.open.take() else {
-            return Ok(None);
-        };
         let crash = self.settings.crash.clone();
         crash.hit(Step::StagePut, Moment::Before);
-        let (size, rows) = match open {
-            Open::Parquet(file) => {
-                let file = file.finish().await;
-                let file = file.map_err(|e| target.unavailable("rows cannot be written", &e))?;
-                (file.size, file.rows())
-            }
-            Open::Lines {
-                mut upload,
-                size,
-                rows,
-            } => {
-                let ended = upload.shutdown().await;
-                ended.map_err(|e| target.unavailable("rows cannot be written", &e))?;
-                (size, rows)
-            }
-        };
+        let staged = self.staging.finish().await?;
         crash.hit(Step::StagePut, Moment::After);
-        let name = format!("{}-{epoch}-0.{}", self.tag(), self.suffix());
-        let files = vec![StagedFile {
-            staged,
-            name,
-            size,
-            rows,
-        }];
+        if staged.is_empty() {
+            return Ok(None);
+        }
+        let (tag, suffix) = (self.tag(), self.settings.content.suffix());
+        let file = |(i, staged): (usize, staging::Staged)| StagedFile {
+            name: format!("{}{tag}-{epoch}-{i}.{suffix}", staged.folder),
+            staged: staged.name,
+            size: staged.size,
+            rows: staged.rows,
+        };
+        let files: Vec<_> = staged.into_iter().enumerate().map(file).collect();
         if mistaken!(LettersBeforeDecision) {
-            publish(&target, &files[0]).await?;
+            for file in &files {
+                publish(&self.settings.target, file).await?;
+            }
         }
         Ok(Some(json!(Body { files })))
     }
 
     async fn abandon(&mut self) {
-        match self.open.take() {
-            Some((_, Open::Parquet(file))) => file.abort().await,
-            Some((name, Open::Lines { mut upload, .. })) => {
-                if let Err(error) = upload.abort().await {
-                    tracing::debug!(name, %error, "an unfinished upload stays behind");
-                }
-            }
-            None => {}
-        }
+        self.staging.abort().await;
     }
 
     async fn apply(

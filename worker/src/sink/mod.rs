@@ -1,5 +1,6 @@
 //! Where rows go: the trait, and the one match that opens a sink.
 
+mod data_files;
 pub mod dead_letters;
 pub mod delta;
 pub mod files;
@@ -7,6 +8,7 @@ mod json;
 pub mod kafka;
 pub mod outbox;
 pub mod parquet_writer;
+pub(crate) mod partition;
 pub mod stdout;
 
 use async_trait::async_trait;

@@ -3,6 +3,7 @@
 use super::Findings;
 use crate::pipeline::EventPipelineSpec;
 use crate::plan::{Code, Violation};
+use crate::sink::Sink;
 
 /// Longest SQL text.
 const MAX_SQL: usize = 16_384;
@@ -42,13 +43,10 @@ pub(super) fn hold(spec: &EventPipelineSpec, findings: &mut Findings) {
     }
     for (i, sink) in spec.sinks.iter().enumerate() {
         count(format!("spec.sinks[{i}].keys"), sink.keys.len(), 0, 32);
-        let partitions = sink.delta.as_ref().map_or(0, |d| d.partition_by.len());
-        count(
-            format!("spec.sinks[{i}].delta.partitionBy"),
-            partitions,
-            0,
-            8,
-        );
+        for (kind, columns) in partitions(sink) {
+            let path = format!("spec.sinks[{i}].{kind}.partitionBy");
+            count(path, columns.len(), 0, 8);
+        }
     }
     sql_texts(spec, findings);
     column_names(spec, findings);
@@ -102,10 +100,17 @@ fn column_names(spec: &EventPipelineSpec, findings: &mut Findings) {
             let path = format!("spec.sinks[{i}].kafka.keyColumn");
             each(path, std::slice::from_ref(key));
         }
-        let partitions = sink.delta.as_ref().map(|d| d.partition_by.as_slice());
-        let path = format!("spec.sinks[{i}].delta.partitionBy");
-        each(path, partitions.unwrap_or_default());
+        for (kind, columns) in partitions(sink) {
+            each(format!("spec.sinks[{i}].{kind}.partitionBy"), columns);
+        }
     }
+}
+
+/// Partition columns by the kind of sink that has them.
+fn partitions(sink: &Sink) -> impl Iterator<Item = (&'static str, &[String])> {
+    let delta = sink.delta.as_ref().map(|d| ("delta", &*d.partition_by));
+    let parquet = sink.parquet.as_ref().map(|p| ("parquet", &*p.partition_by));
+    delta.into_iter().chain(parquet)
 }
 
 fn text_fits(path: String, text: &str, most: usize, findings: &mut Findings) {

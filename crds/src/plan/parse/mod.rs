@@ -17,7 +17,7 @@ mod step;
 mod storage;
 mod text;
 
-use super::{NodeName, Plan, Violation};
+use super::{Code, NodeName, Plan, Violation};
 use crate::pipeline::EventPipelineSpec;
 
 pub use text::{parse_duration, parse_instant, parse_quantity};
@@ -104,11 +104,21 @@ fn parse(spec: &EventPipelineSpec, findings: &mut Findings) -> Option<Plan> {
 fn node_name(name: &str, path: &str, findings: &mut Findings) -> Option<NodeName> {
     findings.take(NodeName::new(name).ok_or_else(|| {
         Violation::new(
-            super::Code::Name,
+            Code::Name,
             format!("{path}.name"),
             format!("`{name}` must be a DNS label: lower-case letters, digits and `-`, at most 63 characters"),
         )
     }))
+}
+
+/// A list of columns holds none twice.
+fn named_once(columns: &[String], path: &str, findings: &mut Findings) {
+    for (i, column) in columns.iter().enumerate() {
+        findings.require(!columns[..i].contains(column), || {
+            let message = format!("`{column}` is named twice");
+            Violation::new(Code::DuplicateColumn, format!("{path}[{i}]"), message)
+        });
+    }
 }
 
 /// The one member of a union that is given, or a finding that names them all.
@@ -131,7 +141,7 @@ fn exactly_one(path: &str, members: &[(&str, bool)], findings: &mut Findings) ->
                 given.join(" and ")
             ),
         };
-        Violation::new(super::Code::ExactlyOne, path, message)
+        Violation::new(Code::ExactlyOne, path, message)
     });
     given.len() == 1
 }

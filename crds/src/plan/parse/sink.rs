@@ -2,9 +2,9 @@
 
 use super::graph::{Graph, Node};
 use super::text::storage_path;
-use super::{Findings, exactly_one, kafka, node_name};
-use crate::plan::{Code, DeltaPlan, Mode, NodeName, SinkKind, SinkPlan, Violation};
-use crate::sink::{Delta, Kafka, Sink};
+use super::{Findings, exactly_one, kafka, named_once, node_name};
+use crate::plan::{Code, DeltaPlan, Mode, NodeName, ParquetPlan, SinkKind, SinkPlan, Violation};
+use crate::sink::{Delta, Kafka, Parquet, Sink};
 
 pub(super) fn sink(
     index: usize,
@@ -16,20 +16,21 @@ pub(super) fn sink(
     let name = node_name(&raw.name, &path, findings);
     let kinds = [
         ("delta", raw.delta.is_some()),
+        ("parquet", raw.parquet.is_some()),
         ("kafka", raw.kafka.is_some()),
         ("stdout", raw.stdout.is_some()),
     ];
     let one = exactly_one(&path, &kinds, findings);
-    let kind = match (&raw.delta, &raw.kafka) {
-        (Some(raw_delta), _) => {
-            delta(raw_delta, raw.mode, &format!("{path}.delta"), findings).map(SinkKind::Delta)
-        }
-        (None, Some(raw_kafka)) => {
-            log_fits(raw, raw_kafka, (&path, graph), findings);
-            let plan = kafka::kafka_sink(raw_kafka, &format!("{path}.kafka"), findings);
-            Some(SinkKind::Kafka(plan))
-        }
-        (None, None) => Some(SinkKind::Stdout),
+    let kind = if let Some(table) = &raw.delta {
+        delta(table, raw.mode, &format!("{path}.delta"), findings).map(SinkKind::Delta)
+    } else if let Some(folder) = &raw.parquet {
+        parquet(folder, raw.mode, &path, findings).map(SinkKind::Parquet)
+    } else if let Some(log) = &raw.kafka {
+        log_fits(raw, log, (&path, graph), findings);
+        let plan = kafka::kafka_sink(log, &format!("{path}.kafka"), findings);
+        Some(SinkKind::Kafka(plan))
+    } else {
+        Some(SinkKind::Stdout)
     };
     let kind = kind.filter(|_| one);
     let keys = keys(raw, &path, graph, findings);
@@ -47,19 +48,24 @@ fn delta(raw: &Delta, mode: Mode, path: &str, findings: &mut Findings) -> Option
         let message = "`partitionBy` with `mode: Update` is not built yet";
         Violation::new(Code::NotBuilt, format!("{path}.partitionBy"), message)
     });
-    for (i, column) in raw.partition_by.iter().enumerate() {
-        findings.require(!raw.partition_by[..i].contains(column), || {
-            let message = format!("`{column}` is named twice");
-            Violation::new(
-                Code::DuplicateColumn,
-                format!("{path}.partitionBy[{i}]"),
-                message,
-            )
-        });
-    }
+    named_once(&raw.partition_by, &format!("{path}.partitionBy"), findings);
     let table = storage_path(&raw.path, &format!("{path}.path"), findings)?;
     Some(DeltaPlan {
         path: table,
+        partition_by: raw.partition_by.clone(),
+    })
+}
+
+fn parquet(raw: &Parquet, mode: Mode, path: &str, findings: &mut Findings) -> Option<ParquetPlan> {
+    findings.require(mode == Mode::Append, || {
+        let message = "files are added and never changed";
+        Violation::new(Code::Misplaced, format!("{path}.mode"), message)
+            .help("use `mode: Append`, or a `delta` table")
+    });
+    let path = format!("{path}.parquet");
+    named_once(&raw.partition_by, &format!("{path}.partitionBy"), findings);
+    Some(ParquetPlan {
+        path: storage_path(&raw.path, &format!("{path}.path"), findings)?,
         partition_by: raw.partition_by.clone(),
     })
 }

@@ -1,7 +1,7 @@
 //! Steps: queries, rules, deduplication and aggregates.
 
 use super::graph::{Graph, Node};
-use super::{Findings, exactly_one, node_name};
+use super::{Findings, exactly_one, named_once, node_name};
 use crate::pipeline::EventPipelineSpec;
 use crate::plan::{
     AggregatePlan, Code, DedupeLate, DedupePlan, Late, NodeName, RulePlan, StepKind, StepPlan,
@@ -145,15 +145,6 @@ fn dedupe(raw: &Dedupe, path: &str, findings: &mut Findings) -> Option<DedupePla
         },
         late: raw.late,
     })
-}
-
-fn named_once(columns: &[String], path: &str, findings: &mut Findings) {
-    for (i, column) in columns.iter().enumerate() {
-        findings.require(!columns[..i].contains(column), || {
-            let message = format!("`{column}` is named twice");
-            Violation::new(Code::DuplicateColumn, format!("{path}[{i}]"), message)
-        });
-    }
 }
 
 /// A step that forgets needs a watermark above it.

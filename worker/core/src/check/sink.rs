@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
-use evp_api::plan::{
-    Code, DeltaPlan, KafkaSinkPlan, Mode, NodeName, Plan, SinkKind, SinkPlan, Violation,
-};
+use evp_api::plan::{Code, KafkaSinkPlan, Mode, NodeName, Plan, SinkKind, SinkPlan, Violation};
 
 use super::{Steps, aggregate_above, passes};
 use crate::sql::{instant, is_meta};
@@ -35,11 +33,15 @@ pub(super) fn check(
         match &sink.kind {
             SinkKind::Delta(delta) => {
                 faults.extend(delta_refuses(sink, &written, &from));
-                faults.extend(partitions_refused(
-                    delta,
-                    &written,
-                    &format!("{path}.delta.partitionBy"),
-                ));
+                let partitions = (&*delta.partition_by, &*format!("{path}.delta.partitionBy"));
+                faults.extend(partitions_refused(partitions, &written));
+            }
+            SinkKind::Parquet(files) => {
+                let partitions = (
+                    &*files.partition_by,
+                    &*format!("{path}.parquet.partitionBy"),
+                );
+                faults.extend(partitions_refused(partitions, &written));
             }
             SinkKind::Kafka(kafka) => {
                 faults.extend(types_refused(sink, &written, &from));
@@ -215,9 +217,12 @@ fn is_delta_type(data_type: &DataType) -> bool {
     }
 }
 
-fn partitions_refused(delta: &DeltaPlan, columns: &SchemaRef, path: &str) -> Vec<Violation> {
+fn partitions_refused(
+    (partition_by, path): (&[String], &str),
+    columns: &SchemaRef,
+) -> Vec<Violation> {
     let mut faults = Vec::new();
-    for (i, name) in delta.partition_by.iter().enumerate() {
+    for (i, name) in partition_by.iter().enumerate() {
         let fault = |code, message| Violation::new(code, format!("{path}[{i}]"), message);
         match columns.column_with_name(name) {
             None => {
@@ -239,7 +244,7 @@ fn partitions_refused(delta: &DeltaPlan, columns: &SchemaRef, path: &str) -> Vec
             Some(_) => {}
         }
     }
-    if !delta.partition_by.is_empty() && delta.partition_by.len() == columns.fields().len() {
+    if !partition_by.is_empty() && partition_by.len() == columns.fields().len() {
         let message = "a table needs a column that is not a partition column";
         faults.push(Violation::new(Code::OutOfRange, path, message));
     }

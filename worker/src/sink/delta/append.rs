@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::actions::{AddFile, Commit, CommitInfo};
+use super::added::AddedFiles;
 use super::apply::{Attempt, Rolling};
-use super::data_files::DataFiles;
 use super::log::TableLog;
 use super::support::{self, Writes};
 use super::target::Target;
@@ -42,7 +42,7 @@ pub struct DeltaAppend {
     settings: DeltaSettings,
     shape: Shape,
     log: TableLog,
-    files: DataFiles,
+    files: AddedFiles,
 }
 
 impl DeltaAppend {
@@ -59,7 +59,7 @@ impl DeltaAppend {
                 Writes::Appends,
             )?;
         }
-        let files = DataFiles::new(
+        let files = AddedFiles::new(
             settings.target.clone(),
             Arc::clone(&shape.partitioning),
             &[],

@@ -22,8 +22,8 @@ use parquet::arrow::async_reader::ParquetRecordBatchStream;
 use parquet::errors::ParquetError;
 
 use super::actions::{ActiveFile, AddFile};
+use super::added::AddedFiles;
 use super::changes::{Changes, Keys};
-use super::data_files::DataFiles;
 use super::prune::ChangedKeys;
 use super::reader::ObjectReader;
 use super::schema::TableSchema;
@@ -117,7 +117,7 @@ impl<'a> Merge<'a> {
     pub(super) async fn run(
         &self,
         files: &[ActiveFile],
-        out: &mut DataFiles,
+        out: &mut AddedFiles,
     ) -> Result<Merged, SinkError> {
         let mut fates = vec![Fate::Absent; self.changes.rows.num_rows()];
         let mut found = Vec::new();
@@ -214,7 +214,7 @@ impl<'a> Merge<'a> {
         &self,
         rewriting: &Rewriting<'_>,
         fates: &mut [Fate],
-        out: &mut DataFiles,
+        out: &mut AddedFiles,
     ) -> Result<(), SinkError> {
         let small = || rewriting.found.iter().filter(|hits| is_small(hits.file));
         for file in small().map(|hits| hits.file).chain(rewriting.absorbed) {
@@ -231,7 +231,7 @@ impl<'a> Merge<'a> {
         &self,
         file: &ActiveFile,
         fates: &[Fate],
-        out: &mut DataFiles,
+        out: &mut AddedFiles,
     ) -> Result<(), SinkError> {
         let mut batches = self.open(file, false).await?;
         while let Some(batch) = batches.next().await {
@@ -265,7 +265,7 @@ impl<'a> Merge<'a> {
         &self,
         hits: &Hits<'_>,
         fates: &mut [Fate],
-        out: &mut DataFiles,
+        out: &mut AddedFiles,
     ) -> Result<(), SinkError> {
         let mut changed = Vec::new();
         for &change in &hits.changes {
@@ -286,7 +286,7 @@ impl<'a> Merge<'a> {
             .collect()
     }
 
-    async fn write_rows(&self, changes: Vec<u32>, out: &mut DataFiles) -> Result<(), SinkError> {
+    async fn write_rows(&self, changes: Vec<u32>, out: &mut AddedFiles) -> Result<(), SinkError> {
         if changes.is_empty() {
             return Ok(());
         }

@@ -5,13 +5,12 @@
 //! means under other writers is in [`apply`]; the two sinks differ only in what they commit.
 
 mod actions;
+mod added;
 mod append;
 mod apply;
 mod changes;
-mod data_files;
 mod log;
 mod merge;
-mod partition;
 mod prune;
 mod reader;
 mod schema;
@@ -33,12 +32,12 @@ pub use append::DeltaAppend;
 pub use target::Target;
 pub use upsert::DeltaUpsert;
 
-use self::data_files::Names;
-use self::partition::Partitioning;
 use self::schema::TableSchema;
 use crate::checkpointer::CrashPoints;
 use crate::clock::SharedClock;
 use crate::sink::SinkError;
+use crate::sink::data_files::Names;
+use crate::sink::partition::Partitioning;
 
 /// What both sinks need to know.
 #[derive(Clone)]

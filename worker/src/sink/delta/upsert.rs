@@ -16,15 +16,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::actions::{ActiveFile, Commit, CommitInfo};
+use super::added::AddedFiles;
 use super::append::table_id;
 use super::apply::{Attempt, Rolling};
 use super::changes::{ChangeSet, Changes, Keys};
-use super::data_files::{DataFiles, Names};
 use super::log::TableLog;
 use super::merge::{Merge, Merged};
 use super::support::{self, Writes};
 use super::{DeltaSettings, Shape};
 use crate::checkpointer::{CommitPermit, Moment, Step};
+use crate::sink::data_files::Names;
 use crate::sink::outbox::{Outbox, Stored};
 use crate::sink::{Applied, Sink, SinkError};
 
@@ -104,7 +105,7 @@ impl DeltaUpsert {
             writes: Writes::Upserts,
             intent,
         };
-        let files = DataFiles::new(
+        let files = AddedFiles::new(
             target.clone(),
             Arc::clone(&self.shape.partitioning),
             &self.key_names,
@@ -225,7 +226,7 @@ struct MergeAttempt<'a> {
     key_names: &'a [String],
     intent: &'a Intent,
     changes: &'a Changes,
-    files: DataFiles,
+    files: AddedFiles,
     known: &'a mut KnownFiles,
     /// The table's files if the prepared commit lands.
     expected: Vec<ActiveFile>,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arrow::array::{Date32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
 use evp_api::plan::NodeName;
 use evp_core::dead_letter::{DeadLetter, RejectCode};
 use evp_core::position::{Micros, Position, SplitId};
@@ -11,7 +13,7 @@ use object_store::{ObjectStore, PutPayload};
 use url::Url;
 
 use super::*;
-use crate::cli::query::{Output, Written, ask, open_tables, print};
+use crate::cli::query::{Output, ParquetFolder, Written, ask, open_tables, print};
 use crate::sink::dead_letters::dead_letter_batch;
 
 fn target() -> Target {
@@ -23,15 +25,21 @@ fn target() -> Target {
 }
 
 fn sink(target: &Target, format: DeadLetterFormat) -> FilesSink {
+    run(target, Content::DeadLetters(format), "n")
+}
+
+/// The sink of a run with that nonce.
+fn run(target: &Target, content: Content, nonce: &str) -> FilesSink {
     FilesSink::new(FilesSettings {
         identity: SinkIdentity("0123456789abcdef".to_owned()),
         incarnation: "fedcba9876543210".to_owned(),
         lane: Lane::default(),
         target: target.clone(),
-        content: Content::DeadLetters(format),
-        nonce: "n".to_owned(),
+        content,
+        nonce: nonce.to_owned(),
         crash: CrashPoints::none(),
     })
+    .unwrap()
 }
 
 fn letter(position: i64) -> DeadLetter {
@@ -78,6 +86,7 @@ async fn read(target: &Target, format: DeadLetterFormat) -> String {
     let written = Written {
         tables: Vec::new(),
         dead_letters: Some((target.clone(), format)),
+        ..Written::default()
     };
     let tables = open_tables(&written).await.unwrap();
     let sql =
@@ -139,7 +148,7 @@ async fn a_staged_file_that_is_gone_or_cut_stops() {
     let target = target();
     let mut sink = sink(&target, DeadLetterFormat::Parquet);
     let intent = decide(&mut sink, 1, &[letter(1)]).await;
-    let staged = Path::from("lake/dead/_staging/01234567/n-0.parquet");
+    let staged = Path::from("lake/dead/_staging/01234567/n-0.zstd.parquet");
     let copy = Path::from("lake/dead/01234567-fedcba98-0-1-0.parquet");
     let cut = PutPayload::from("x");
     target.store.put(&staged, cut).await.unwrap();
@@ -186,8 +195,7 @@ async fn a_marker_of_an_epoch_that_the_checkpoint_has_forgotten_stops() {
     let mut before = sink(&target, format);
     let forgotten = decide(&mut before, 1, &[letter(1)]).await;
     before.roll_forward(&forgotten).await.unwrap();
-    let mut after = sink(&target, format);
-    after.settings.nonce = "m".to_owned();
+    let mut after = run(&target, Content::DeadLetters(format), "m");
     let again = decide(&mut after, 1, &[letter(2)]).await;
     for error in [
         after.probe(&again).await.unwrap_err(),
@@ -195,5 +203,102 @@ async fn a_marker_of_an_epoch_that_the_checkpoint_has_forgotten_stops() {
     ] {
         let said = error.to_string();
         assert!(said.starts_with(reason::CHECKPOINT_BEHIND_SINK), "{said}");
+    }
+}
+
+/// Rows by region and day, as a sink of orders writes them.
+fn orders(first: i64, count: i64) -> RecordBatch {
+    let ids: Vec<i64> = (first..first + count).collect();
+    let region = |id: &i64| [Some("eu/west"), None, Some("100%")][usize::try_from(id % 3).unwrap()];
+    let regions: StringArray = ids.iter().map(region).collect();
+    let days: Date32Array = ids
+        .iter()
+        .map(|id| Some(20_454 + i32::try_from(id / 10).unwrap()))
+        .collect();
+    RecordBatch::try_new(
+        orders_schema(),
+        vec![
+            Arc::new(Int64Array::from(ids)),
+            Arc::new(regions),
+            Arc::new(days),
+        ],
+    )
+    .unwrap()
+}
+
+fn orders_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("region", DataType::Utf8, true),
+        Field::new("day", DataType::Date32, true),
+    ]))
+}
+
+async fn ids(target: &Target, partition_by: &[String]) -> String {
+    let folder = ParquetFolder {
+        target: target.clone(),
+        schema: orders_schema(),
+        partition_by: partition_by.to_vec(),
+    };
+    let written = Written {
+        folders: vec![("orders".to_owned(), folder)],
+        ..Written::default()
+    };
+    let tables = open_tables(&written).await.unwrap();
+    let sql = "SELECT id, region, day FROM orders ORDER BY id";
+    let (rows, _) = ask(&tables.session, sql).await.unwrap();
+    let mut text = Vec::new();
+    print(&mut text, &rows, Output::Json).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_in_the_folder_of_their_partition_once_however_often_their_epoch_is_applied() {
+    for partition_by in [
+        vec![],
+        vec!["day".to_owned()],
+        vec!["day".to_owned(), "region".to_owned()],
+    ] {
+        let target = target();
+        let content = Content::Rows {
+            schema: orders_schema(),
+            partition_by: partition_by.clone(),
+        };
+        let mut sink = run(&target, content, "n");
+        let mut expected = Vec::new();
+        for epoch in 1..4_u64 {
+            let first = i64::try_from(epoch).unwrap() * 100;
+            for half in [first, first + 17] {
+                sink.stage(SinkBatch::Rows(orders(half, 17))).await.unwrap();
+            }
+            let intent = Intent {
+                sink: SinkIdentity("0123456789abcdef".to_owned()),
+                epoch: Epoch(epoch),
+                prev: (epoch > 1).then(|| Epoch(epoch - 1)),
+                body: sink.seal(Epoch(epoch)).await.unwrap().unwrap(),
+                apart: None,
+            };
+            let shown = |rows: &[i64]| {
+                let row = |id: &i64| {
+                    let region = [r#","region":"eu/west""#, "", r#","region":"100%""#]
+                        [usize::try_from(id % 3).unwrap()];
+                    let day = jiff::civil::date(2026, 1, 1) + jiff::Span::new().days(id / 10);
+                    format!(r#"{{"id":{id}{region},"day":"{day}"}}"#)
+                };
+                let rows: Vec<_> = rows.iter().map(row).collect();
+                format!("[{}]\n", rows.join(","))
+            };
+            assert_eq!(ids(&target, &partition_by).await, shown(&expected));
+            expected.extend(first..first + 34);
+            for _ in 0..2 {
+                sink.roll_forward(&intent).await.unwrap();
+                assert_eq!(ids(&target, &partition_by).await, shown(&expected));
+            }
+        }
+        let left = objects(&target).await;
+        assert!(
+            !left.iter().any(|name| name.contains("_staging")),
+            "{left:?}"
+        );
     }
 }

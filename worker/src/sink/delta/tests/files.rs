@@ -10,7 +10,7 @@ use parquet::file::serialized_reader::ReadOptionsBuilder;
 use serde_json::json;
 
 use super::super::actions::AddFile;
-use super::super::data_files::DataFiles;
+use super::super::added::AddedFiles;
 use super::super::prune::ChangedKeys;
 use super::*;
 use crate::sink::parquet_writer::{Encode, FileWriter};
@@ -21,11 +21,11 @@ fn mix(i: u64) -> i64 {
     i64::try_from((i ^ i >> 27) >> 1).unwrap()
 }
 
-fn files(world: &World, partition_by: &[String]) -> DataFiles {
+fn files(world: &World, partition_by: &[String]) -> AddedFiles {
     let mut settings = world.settings(schema(), "f");
     settings.partition_by = partition_by.to_vec();
     let shape = settings.shape().unwrap();
-    DataFiles::new(
+    AddedFiles::new(
         world.target.clone(),
         Arc::clone(&shape.partitioning),
         &["id".to_owned()],
@@ -91,7 +91,7 @@ async fn every_row_is_in_one_file_of_its_partition_however_many_are_open() {
 async fn files_end_at_their_target_and_row_groups_at_theirs() {
     let world = World::new();
     let mut files = files(&world, &[]);
-    files.target_bytes = 100 << 20;
+    files.files.target_bytes = 100 << 20;
     let mut rows = 0;
     for round in 0..64u64 {
         let names: Vec<_> = (0..8192)
@@ -116,7 +116,7 @@ async fn files_end_at_their_target_and_row_groups_at_theirs() {
     assert_eq!(add.iter().map(rows_of).sum::<u64>(), rows);
     let groups = footer(&world, &add[0]).await.metadata().num_row_groups();
     assert!(groups > 1, "{groups} row groups in {} bytes", add[0].size);
-    files.target_bytes = 50_000;
+    files.files.target_bytes = 50_000;
     for round in 0..6u64 {
         let part: Vec<_> = (0..8192).map(|i| (mix(round * 8192 + i), None)).collect();
         files.write(&batch(&part)).await.unwrap();
@@ -181,6 +181,7 @@ async fn numbers(world: &World, sql: &str) -> Vec<i64> {
     let written = Written {
         tables: vec![("t".to_owned(), world.target.clone())],
         dead_letters: None,
+        ..Written::default()
     };
     let tables = open_tables(&written).await.unwrap();
     let (answer, _) = ask(&tables.session, sql).await.unwrap();

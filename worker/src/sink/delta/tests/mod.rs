@@ -113,6 +113,7 @@ impl World {
         let written = Written {
             tables: vec![("t".to_owned(), self.target.clone())],
             dead_letters: None,
+            ..Written::default()
         };
         let tables = open_tables(&written).await.unwrap();
         let (batches, _) = ask(&tables.session, "SELECT id, name FROM t ORDER BY id, name")

@@ -192,9 +192,30 @@ fn escape(into: &mut String, text: &str) {
     }
 }
 
-/// An object's name as a URL path, as `add.path` wants it.
-pub(super) fn encode_path(name: &str) -> String {
-    name.replace('%', "%25")
+/// Values that a folder names; the inverse of [`Partitioning::folder`].
+pub(crate) fn values(folder: &str) -> Vec<Option<String>> {
+    let value = |part: &str| {
+        let (_, value) = part.split_once('=')?;
+        (value != NULL_FOLDER).then(|| unescape(value))
+    };
+    let parts = folder.split('/').filter(|part| !part.is_empty());
+    parts.map(value).collect()
+}
+
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let escaped = (first == b'%').then(|| after.split_at_checked(2)).flatten();
+        let code = escaped.and_then(|(code, rest)| {
+            let code = std::str::from_utf8(code).ok()?;
+            Some((u8::from_str_radix(code, 16).ok()?, rest))
+        });
+        let (byte, next) = code.unwrap_or((first, after));
+        bytes.push(byte);
+        rest = next;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

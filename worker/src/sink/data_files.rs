@@ -1,4 +1,4 @@
-//! Data files of one table: rows in, files at their final path out, with statistics. Nothing of it is in the log yet.
+//! Parquet files of one folder, by partition: rows in, complete files out. Names and what files mean are their caller's.
 //!
 //! Bounds: at most [`OPEN_FILES`] files are open; together their open row groups hold at most [`ROW_GROUP_BYTES`], beside
 //! one upload part or two each. A file ends at [`TARGET_BYTES`]. Names are unique by the sink's nonce and a count, so that a
@@ -9,13 +9,10 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use super::actions::AddFile;
-use super::partition::{PartitionValues, Partitioning, encode_path};
-use super::stats;
-use super::target::Target;
-use crate::clock::SharedClock;
-use crate::sink::SinkError;
-use crate::sink::parquet_writer::{Encode, Error, FileWriter, ROW_GROUP_BYTES};
+use super::SinkError;
+use super::delta::Target;
+use super::parquet_writer::{Encode, Error, FileWriter, ROW_GROUP_BYTES, WrittenFile};
+use super::partition::{PartitionValues, Partitioning};
 
 /// Partitions written at the same time; one more ends the file that has waited longest.
 const OPEN_FILES: usize = 4;
@@ -48,16 +45,25 @@ impl Names {
     }
 }
 
-/// Writes a table's files.
+/// A complete file.
+pub(super) struct DataFile {
+    /// Below the target: the partition's folder, then a name of the file's own.
+    pub name: String,
+    /// Partition.
+    pub values: PartitionValues,
+    /// What is in it.
+    pub written: WrittenFile,
+}
+
+/// Writes a folder's files.
 pub(super) struct DataFiles {
     target: Target,
     partitioning: Arc<Partitioning>,
     encode: Encode,
     names: Names,
-    clock: SharedClock,
     /// Most recently used last.
     open: VecDeque<(PartitionValues, String, FileWriter)>,
-    done: Vec<AddFile>,
+    done: Vec<DataFile>,
     /// [`TARGET_BYTES`], but in tests.
     pub(super) target_bytes: u64,
 }
@@ -69,7 +75,6 @@ impl DataFiles {
         partitioning: Arc<Partitioning>,
         bloom: &[String],
         names: Names,
-        clock: SharedClock,
     ) -> Self {
         let mut encode = Encode::new(Arc::clone(&partitioning.data));
         encode.bloom = bloom.to_vec();
@@ -78,7 +83,6 @@ impl DataFiles {
             partitioning,
             encode,
             names,
-            clock,
             open: VecDeque::new(),
             done: Vec::new(),
             target_bytes: TARGET_BYTES,
@@ -145,18 +149,16 @@ impl DataFiles {
     ) -> Result<(), SinkError> {
         let file = file.finish().await.map_err(|e| self.failed(&e))?;
         self.encode.plain.extend(file.plain());
-        self.done.push(AddFile {
-            path: encode_path(&name),
-            partition_values: self.partitioning.named(&values),
-            size: file.size,
-            modification_time: self.clock.now().0 / 1000,
-            stats: stats::of_file(&file, self.encode.schema.fields()),
+        self.done.push(DataFile {
+            name,
+            values,
+            written: file,
         });
         Ok(())
     }
 
     /// Completes all files: what was written since the last call.
-    pub(super) async fn finish(&mut self) -> Result<Vec<AddFile>, SinkError> {
+    pub(super) async fn finish(&mut self) -> Result<Vec<DataFile>, SinkError> {
         while let Some((values, name, file)) = self.open.pop_front() {
             self.finish_one(values, name, file).await?;
         }
