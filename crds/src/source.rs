@@ -253,7 +253,7 @@ pub enum OnDataLoss {
     RecordGap,
 }
 
-/// Seeded sample events with as many splits as asked for.
+/// Seeded sample events. `format` must be what the template writes.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Generator {
@@ -281,8 +281,72 @@ fn default_rate() -> i64 {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Template {
-    /// Orders of a small shop.
+    /// Orders of a small shop: JSON.
     Orders,
+    /// What visitors of a shop do: rows of CSV, without a header.
+    Shop,
+    /// What users do: JSON.
+    Activity,
+}
+
+impl Template {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Orders, Self::Shop, Self::Activity];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Orders => "orders",
+            Self::Shop => "shop",
+            Self::Activity => "activity",
+        }
+    }
+
+    /// What the values of its rows are; `None`: its records are JSON documents.
+    pub fn columns(self) -> Option<&'static [&'static str]> {
+        const SHOP: &[&str] = &[
+            "event_id",
+            "user_id",
+            "product_id",
+            "product_name",
+            "category",
+            "price",
+            "event_type",
+            "timestamp",
+        ];
+        match self {
+            Self::Shop => Some(SHOP),
+            Self::Orders | Self::Activity => None,
+        }
+    }
+
+    /// The format that reads its records.
+    pub fn format(self) -> Format {
+        let rows = || Csv {
+            header: false,
+            delimiter: comma(),
+            quote: quote(),
+            null_text: String::new(),
+        };
+        Format {
+            json: None,
+            csv: self.columns().map(|_| rows()),
+        }
+    }
+}
+
+impl std::str::FromStr for Template {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = Self::ALL
+            .into_iter()
+            .find(|template| template.name() == text);
+        named.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("no generator template `{text}`; there are: {names}")
+        })
+    }
 }
 
 /// Event time of a source and how long to wait for late events (semantics 1-13).

@@ -7,10 +7,13 @@ use std::time::Duration;
 use evp_api::EventPipelineSpec;
 use evp_api::source::{Files, Generator, Source, Template};
 
+use crate::generate::usual_rate;
+
 /// One `--bind`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Binding {
-    /// `SOURCE=generator:TEMPLATE[?rate=N&seed=N&limit=N&backlog=D]`.
+    /// `SOURCE=generator:TEMPLATE[?rate=N&seed=N&limit=N&backlog=D]`. The source reads what the template writes: its `format` is
+    /// the template's.
     Source {
         /// Source of the manifest.
         source: String,
@@ -92,14 +95,11 @@ impl FromStr for GeneratorBinding {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (template, options) = text.split_once('?').unwrap_or((text, ""));
-        let template = match template {
-            "orders" => Template::Orders,
-            other => return Err(format!("no generator template `{other}`; there is: orders")),
-        };
+        let template: Template = template.parse()?;
         let mut bound = Self {
             generator: Generator {
                 template,
-                rate: 5,
+                rate: i64::try_from(usual_rate(template)).unwrap_or(i64::MAX),
                 seed: 0,
                 limit: None,
             },
@@ -166,11 +166,14 @@ fn point(at: &mut Source, binding: &Binding) -> Result<(), String> {
         kafka,
         files,
         generator: slot,
+        format,
         ..
     } = at;
     match binding {
         Binding::Source { generator, .. } => {
             (*kafka, *files) = (None, None);
+            // Not that of the files or the topic: a generator has its own, and its rows no header.
+            *format = generator.generator.template.format();
             *slot = Some(generator.generator.clone());
         }
         Binding::Files { dir, glob, .. } => {
@@ -208,6 +211,29 @@ mod tests {
         };
         assert_eq!((source.as_str(), generator.generator.rate), ("orders", 200));
         assert_eq!(generator.backlog, Duration::from_mins(30));
+    }
+
+    #[test]
+    fn a_generator_binding_reads_what_its_template_writes() {
+        let files = serde_json::json!({"path": "s3://shop/raw"});
+        let csv = serde_json::json!({"csv": {"delimiter": ";", "nullText": "NULL"}});
+        let source: Source = serde_json::from_value(serde_json::json!({
+            "name": "raw", "files": files, "format": csv, "schema": {"fields": []}
+        }))
+        .unwrap();
+        let bound = |binding: &str| {
+            let mut source = source.clone();
+            point(&mut source, &binding.parse().unwrap()).unwrap();
+            assert!(source.files.is_none());
+            (source.generator.unwrap(), source.format)
+        };
+        let (shop, format) = bound("raw=generator:shop");
+        let csv = format.csv.unwrap();
+        assert_eq!((shop.template, shop.rate), (Template::Shop, 10));
+        assert!(!csv.header && csv.delimiter == "," && csv.null_text.is_empty());
+        let (activity, format) = bound("raw=generator:activity?rate=7");
+        assert_eq!((activity.template, activity.rate), (Template::Activity, 7));
+        assert!(format.csv.is_none());
     }
 
     #[test]
@@ -253,7 +279,7 @@ mod tests {
             "orders=generator:shopping"
                 .parse::<Binding>()
                 .unwrap_err()
-                .contains("there is: orders")
+                .contains("there are: orders, shop, activity")
         );
     }
 }

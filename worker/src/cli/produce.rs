@@ -1,34 +1,42 @@
 //! `evp produce`: the reference generators against real parts, with a ledger of what was sent.
 //!
 //! The ledger is a fixed contract with the oracles that judge pipelines: JSON lines in send order, one a record,
-//! `{"i", "kind", "partition", "offset", "timestamp", "key", "value" or "value_base64"}`; offsets are those acknowledged.
+//! `{"i", "kind", "partition", "offset", "timestamp", "key", "value" or "value_base64"}`; offsets are those acknowledged. A row
+//! in a file also has `"file"`, the file's name, and `"line"`, where 1 is the file's first; its partition is 0, its offset
+//! counts rows. Files are told of before they are seen: after a crash what is told of a file that is not there was not sent.
 
 mod ledger;
-mod to_dir;
+mod target;
+#[cfg(test)]
+mod tests;
+mod to_files;
 mod to_kafka;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use evp_api::plan::SaslMechanism;
+use evp_api::plan::{SaslMechanism, Template};
 use evp_core::position::Micros;
 
 use crate::clock::{SharedClock, SystemClock};
-use crate::generate::{IdlePartition, Orders, Planting, Settings};
+use crate::generate::{Events, IdlePartition, Planting, Settings, usual_rate};
+use crate::store::StoreError;
+
+use target::{FileArgs, Target};
 
 /// Sends sample events.
 #[derive(Args, Clone, Debug)]
 pub struct ProduceArgs {
-    /// Which events.
-    #[arg(value_enum)]
+    /// Which events: orders, shop or activity.
     pub template: Template,
-    /// Where to: kafka://host:port/topic or dir:PATH (JSON lines).
+    /// Where to: kafka://host:port/topic, dir:PATH or s3://bucket/prefix; in files orders and activity are JSON lines, shop is
+    /// CSV with a header.
     #[arg(long)]
     pub to: String,
-    /// Events a second.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    pub rate: u64,
+    /// Events a second; absent: 5, of shop 10.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub rate: Option<u64>,
     /// Same seed and start, same events.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -53,7 +61,7 @@ pub struct ProduceArgs {
     /// Share of events at least a day ahead.
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     pub future: f64,
-    /// Share of records that are no valid orders.
+    /// Share of records that the schema, or a rule, of the template's pipeline refuses.
     #[arg(long, default_value_t = 0.0, value_parser = share)]
     pub malformed: f64,
     /// PARTITION:FROM..TO: no event of these numbers goes to that partition.
@@ -62,6 +70,9 @@ pub struct ProduceArgs {
     /// Writes what was sent, with acknowledged offsets.
     #[arg(long)]
     pub ledger: Option<PathBuf>,
+    /// How files are cut and where a bucket is.
+    #[command(flatten)]
+    pub files: FileArgs,
     /// Encrypts, trusting the system's authorities; --ca implies it.
     #[arg(long)]
     pub tls: bool,
@@ -77,13 +88,6 @@ pub struct ProduceArgs {
     /// File that holds the SASL password.
     #[arg(long)]
     pub password_file: Option<PathBuf>,
-}
-
-/// A kind of sample events.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Template {
-    /// Orders of a small shop.
-    Orders,
 }
 
 /// SASL mechanism, as users write it.
@@ -124,9 +128,15 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// The cluster could not be reached, or did not take a record.
+    /// The cluster or the bucket could not be reached, or did not take a record.
     #[error("{0}")]
     Unreachable(String),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::Unreachable(error.describe())
+    }
 }
 
 impl Error {
@@ -145,13 +155,6 @@ impl Error {
     }
 }
 
-/// Where `--to` points.
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum Target {
-    Kafka { servers: String, topic: String },
-    Dir(PathBuf),
-}
-
 /// Decides which events are due, until the limit or a signal.
 struct Pace {
     clock: SharedClock,
@@ -162,7 +165,7 @@ struct Pace {
 /// Runs until the limit or Ctrl-C, then waits for what is in flight. A summary goes to standard error.
 pub async fn run(args: ProduceArgs) -> Result<(), Error> {
     let clock = SystemClock::shared();
-    let target = target(&args.to)?;
+    let target = target::target(&args)?;
     let settings = settings(&args, clock.now())?;
     let begun = clock.elapsed();
     let pace = Pace {
@@ -174,7 +177,7 @@ pub async fn run(args: ProduceArgs) -> Result<(), Error> {
         Target::Kafka { servers, topic } => {
             to_kafka::send(&args, settings, pace, (&servers, &topic)).await?
         }
-        Target::Dir(path) => to_dir::write(&args, settings, pace, &path).await?,
+        Target::Files(place) => to_files::write(&args, settings, pace, place).await?,
     };
     let seconds = clock.elapsed().saturating_sub(begun).as_secs_f64();
     eprintln!("{sent} events sent to {} in {seconds:.1} s", args.to);
@@ -183,43 +186,21 @@ pub async fn run(args: ProduceArgs) -> Result<(), Error> {
 
 impl Pace {
     /// Numbers of the events that are due now, at most `most`; waits a little if none is. `None`: no more will come.
-    async fn due(&mut self, orders: &Orders, most: u64) -> Option<std::ops::Range<u64>> {
+    async fn due(&mut self, events: &Events, most: u64) -> Option<std::ops::Range<u64>> {
         if self.next >= self.limit {
             return None;
         }
-        let wait = orders.settings().wait(self.next, self.clock.now());
+        let wait = events.settings().wait(self.next, self.clock.now());
         if !wait.is_zero() {
             // Short enough to notice acknowledgements and the end of the program meanwhile.
             self.clock.sleep(wait.min(Duration::from_millis(20))).await;
         }
-        let due = orders.settings().due_by(self.clock.now()).min(self.limit);
+        let due = events.settings().due_by(self.clock.now()).min(self.limit);
         let end = due.clamp(self.next, self.next.saturating_add(most));
         let range = self.next..end;
         self.next = end;
         Some(range)
     }
-}
-
-fn target(to: &str) -> Result<Target, Error> {
-    let wrong = || {
-        Error::Usage(format!(
-            "--to {to}: kafka://host:port/topic or dir:PATH is expected"
-        ))
-    };
-    if let Some(path) = to.strip_prefix("dir:").filter(|p| !p.is_empty()) {
-        return Ok(Target::Dir(path.into()));
-    }
-    let (servers, topic) = to
-        .strip_prefix("kafka://")
-        .and_then(|r| r.split_once('/'))
-        .ok_or_else(wrong)?;
-    if servers.is_empty() || topic.is_empty() || topic.contains('/') {
-        return Err(wrong());
-    }
-    Ok(Target::Kafka {
-        servers: servers.to_owned(),
-        topic: topic.to_owned(),
-    })
 }
 
 fn settings(args: &ProduceArgs, now: Micros) -> Result<Settings, Error> {
@@ -250,7 +231,7 @@ fn settings(args: &ProduceArgs, now: Micros) -> Result<Settings, Error> {
     Ok(Settings {
         seed: args.seed,
         started,
-        rate: args.rate,
+        rate: args.rate.unwrap_or_else(|| usual_rate(args.template)),
         partitions: 1,
         planting,
         idle: args.idle_partition,
@@ -279,89 +260,4 @@ fn idle_partition(text: &str) -> Result<IdlePartition, String> {
         })
     };
     parse().ok_or_else(|| "PARTITION:FROM..TO is expected, such as 2:1000..5000".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_are_a_topic_or_a_folder() {
-        let kafka = Target::Kafka {
-            servers: "a:1,b:2".into(),
-            topic: "t".into(),
-        };
-        assert_eq!(target("kafka://a:1,b:2/t").unwrap(), kafka);
-        assert_eq!(target("dir:/tmp/x").unwrap(), Target::Dir("/tmp/x".into()));
-        for wrong in [
-            "",
-            "dir:",
-            "kafka://a:1",
-            "kafka://a:1/",
-            "kafka:///t",
-            "kafka://a/t/u",
-            "http://a/t",
-        ] {
-            assert!(matches!(target(wrong), Err(Error::Usage(_))), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn an_idle_partition_is_written_as_number_and_range() {
-        assert_eq!(
-            idle_partition("2:10..50"),
-            Ok(IdlePartition {
-                partition: 2,
-                from: 10,
-                to: 50
-            })
-        );
-        assert!(idle_partition("2:10-50").is_err());
-        assert!(share("1.1").is_err() && share("NaN").is_err() && share("0.25") == Ok(0.25));
-    }
-
-    #[derive(clap::Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: ProduceArgs,
-    }
-
-    async fn produce(words: &str) -> Result<(), Error> {
-        let words = format!("produce orders {words}");
-        run(<Cli as clap::Parser>::parse_from(words.split(' ')).args).await
-    }
-
-    #[tokio::test]
-    async fn a_folder_gets_json_lines_and_the_ledger_tells_them_all() {
-        let dir = tempfile::tempdir().unwrap();
-        let (out, ledger) = (dir.path().join("out"), dir.path().join("ledger.jsonl"));
-        let words = format!(
-            "--to dir:{} --ledger {} --limit 500 --start 2026-01-01T12:00:00Z --malformed 0.2",
-            out.display(),
-            ledger.display()
-        );
-        produce(&words).await.unwrap();
-        let sent = std::fs::read(out.join("orders-1767268800000000.jsonl")).unwrap();
-        let sent: Vec<_> = sent.split_inclusive(|&b| b == b'\n').collect();
-        let ledger = std::fs::read_to_string(ledger).unwrap();
-        assert_eq!((sent.len(), ledger.lines().count()), (500, 500));
-        for (line, sent) in ledger.lines().zip(sent) {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            if let Some(value) = line["value"].as_str() {
-                assert_eq!(value.as_bytes(), sent.trim_ascii_end());
-            } else {
-                assert!(line["value_base64"].is_string() && std::str::from_utf8(sent).is_err());
-            }
-        }
-        // An earlier ledger may be the only record of what a topic holds.
-        assert!(matches!(produce(&words).await, Err(Error::File { .. })));
-    }
-
-    #[tokio::test]
-    async fn shares_over_one_are_a_usage_error() {
-        let error = produce("--to dir:/nonexistent --late 0.6 --malformed 0.6")
-            .await
-            .unwrap_err();
-        assert_eq!(error.exit_code(), 2);
-    }
 }

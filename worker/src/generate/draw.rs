@@ -12,6 +12,7 @@ pub(super) enum Purpose {
     Content = 2,
     Identity = 3,
     Time = 4,
+    Conflict = 5,
 }
 
 impl Draw {

@@ -1,17 +1,22 @@
 //! Seeded sample events: event i is a pure function of the settings and i, so a resumed run makes the same again.
 //!
-//! Owns what an event is, when it is due and what is planted. Knows nothing of splits, topics or files.
+//! Owns what an event is, when it is due and what is planted ([`Events`]); what a record says is a file a template. Knows nothing
+//! of splits, topics or files.
 
+mod activity;
 mod draw;
-pub mod orders;
+mod events;
+mod orders;
+mod shop;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
+use evp_api::plan::Template;
 use evp_core::position::Micros;
 
-pub use orders::Orders;
+pub use events::Events;
 
 /// What an event was meant to be; the word in the producer's ledger.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
@@ -19,7 +24,7 @@ pub use orders::Orders;
 pub enum Kind {
     /// As it should be.
     Good,
-    /// The key and value of an earlier good event once more.
+    /// The key and value of an earlier good event once more. Some of `activity` say another amount.
     Duplicate,
     /// Event time up to five minutes back: within half of a ten-minute delay.
     Disorder,
@@ -27,7 +32,7 @@ pub enum Kind {
     Late,
     /// Event time at least a day ahead.
     Future,
-    /// Not decodable against the schema.
+    /// Refused by the schema, or a rule, of the template's reference pipeline.
     Malformed,
 }
 
@@ -119,4 +124,17 @@ impl Settings {
     pub fn wait(&self, index: u64, now: Micros) -> Duration {
         Duration::from_micros(u64::try_from(self.due(index).0.saturating_sub(now.0)).unwrap_or(0))
     }
+}
+
+/// Events a second where nobody says how many.
+pub fn usual_rate(template: Template) -> u64 {
+    match template {
+        Template::Shop => 10,
+        Template::Orders | Template::Activity => 5,
+    }
+}
+
+/// `2026-01-01T12:00:00.123456Z`.
+pub fn rfc3339(time: Micros) -> String {
+    jiff::Timestamp::from_microsecond(time.0).map_or_else(|_| String::new(), |t| format!("{t:.6}"))
 }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use evp_api::plan::Template;
 use serde_json::Value;
 
 use super::pipeline::{DELAY, MAX_FUTURE, RATE, WINDOW, planting};
 use super::universe::Decision;
-use crate::generate::{Event, Kind, Orders, Settings};
+use crate::generate::{Event, Events, Kind, Settings};
 
 /// What one epoch leaves behind.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,14 +43,15 @@ struct Evaluation {
 /// What each epoch must leave, from epoch 1 on; `decided`: the body of each epoch from 0 on.
 pub(super) fn evaluate(seed: u64, decided: &[Decision]) -> Vec<Expected> {
     let started = decided[0].head["body"]["positions"]["orders"]["0"]["started"].as_i64();
-    let orders = Orders::new(Settings {
+    let settings = Settings {
         seed,
         started: evp_core::position::Micros(started.unwrap_or_default()),
         rate: RATE,
         partitions: 3,
         planting: planting(),
         idle: None,
-    });
+    };
+    let orders = Events::new(Template::Orders, settings);
     let mut evaluation = Evaluation::default();
     let epochs = decided.windows(2).map(|pair| {
         let now = pair[1].head["body"]["epochTime"]

@@ -5,6 +5,7 @@ mod bounds;
 mod data_type;
 mod files;
 mod format;
+mod generator;
 mod graph;
 mod kafka;
 mod paths;

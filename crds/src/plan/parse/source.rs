@@ -1,12 +1,10 @@
 //! Sources: kinds and watermarks.
 
 use super::text::{duration, positive};
-use super::{Findings, exactly_one, files, format, kafka, node_name, record};
-use crate::plan::{
-    Code, GeneratorPlan, OnDataLoss, SourceKind, SourcePlan, Violation, WatermarkPlan,
-};
+use super::{Findings, exactly_one, files, format, generator, kafka, node_name, record};
+use crate::plan::{Code, OnDataLoss, SourceKind, SourcePlan, Violation, WatermarkPlan};
 use crate::schema::{RecordSchema, UnknownFields};
-use crate::source::{Generator, Source, Watermark};
+use crate::source::{Source, Watermark};
 
 pub(super) fn source(
     index: usize,
@@ -24,6 +22,7 @@ pub(super) fn source(
     let one = exactly_one(&path, &kinds, findings);
     let kind = kind(raw, &path, findings).filter(|_| one);
     let format = format::format(raw, &path, findings);
+    generator::written(raw, &path, findings);
     routed_away(raw, &path, routes, findings);
     let schema = record::schema(&raw.schema, &format!("{path}.schema"), findings);
     let max_record_bytes = record::max_bytes(&raw.schema, &format!("{path}.schema"), findings);
@@ -73,41 +72,11 @@ fn kind(raw: &Source, path: &str, findings: &mut Findings) -> Option<SourceKind>
     let files = files.and_then(|raw| files::files(raw, &format!("{path}.files"), findings));
     let generator = raw.generator.as_ref();
     let generator =
-        generator.and_then(|raw| self::generator(raw, &format!("{path}.generator"), findings));
+        generator.and_then(|raw| generator::generator(raw, &format!("{path}.generator"), findings));
     kafka
         .map(SourceKind::Kafka)
         .or(files.map(SourceKind::Files))
         .or(generator.map(SourceKind::Generator))
-}
-
-fn generator(raw: &Generator, path: &str, findings: &mut Findings) -> Option<GeneratorPlan> {
-    findings.require((1..=10_000_000).contains(&raw.rate), || {
-        Violation::new(
-            Code::OutOfRange,
-            format!("{path}.rate"),
-            "must be 1 to 10000000 events a second",
-        )
-    });
-    findings.require(raw.seed >= 0, || {
-        Violation::new(
-            Code::OutOfRange,
-            format!("{path}.seed"),
-            "must be at least 0",
-        )
-    });
-    findings.require(raw.limit.is_none_or(|limit| limit > 0), || {
-        Violation::new(
-            Code::OutOfRange,
-            format!("{path}.limit"),
-            "must be at least 1",
-        )
-    });
-    Some(GeneratorPlan {
-        template: raw.template,
-        rate: u64::try_from(raw.rate).ok()?,
-        seed: u64::try_from(raw.seed).ok()?,
-        limit: raw.limit.and_then(|limit| u64::try_from(limit).ok()),
-    })
 }
 
 fn watermark(

@@ -18,11 +18,13 @@ pub(super) struct Ledger {
 
 /// Where the target put a record.
 #[derive(Clone, Copy)]
-pub(super) struct Placed {
+pub(super) struct Placed<'a> {
     pub(super) partition: i32,
     pub(super) offset: i64,
     /// Milliseconds since the epoch.
     pub(super) timestamp: i64,
+    /// Of a row in a file: the file's name and the line, from 1.
+    pub(super) line: Option<(&'a str, u64)>,
 }
 
 #[derive(Serialize)]
@@ -32,6 +34,10 @@ struct Line<'a> {
     partition: i32,
     offset: i64,
     timestamp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
     key: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<&'a str>,
@@ -44,14 +50,14 @@ impl Ledger {
     pub(super) fn create(path: Option<&Path>) -> Result<Self, Error> {
         let open = |path: &Path| {
             let file = File::create_new(path).map_err(Error::file(path))?;
-            Ok((path.to_owned(), BufWriter::new(file)))
+            Ok::<_, Error>((path.to_owned(), BufWriter::new(file)))
         };
         Ok(Self {
             file: path.map(open).transpose()?,
         })
     }
 
-    pub(super) fn add(&mut self, event: &Event, placed: Placed) -> Result<(), Error> {
+    pub(super) fn add(&mut self, event: &Event, placed: Placed<'_>) -> Result<(), Error> {
         let Some((path, file)) = &mut self.file else {
             return Ok(());
         };
@@ -59,6 +65,7 @@ impl Ledger {
             partition,
             offset,
             timestamp,
+            line,
         } = placed;
         let text = std::str::from_utf8(&event.value).ok();
         let line = Line {
@@ -67,6 +74,8 @@ impl Ledger {
             partition,
             offset,
             timestamp,
+            file: line.map(|(file, _)| file),
+            line: line.map(|(_, line)| line),
             key: &event.key,
             value: text,
             value_base64: text.is_none().then(|| STANDARD.encode(&event.value)),
@@ -80,6 +89,15 @@ impl Ledger {
     pub(super) fn flush(&mut self) -> Result<(), Error> {
         match &mut self.file {
             Some((path, file)) => file.flush().map_err(Error::file(path)),
+            None => Ok(()),
+        }
+    }
+
+    /// On disk.
+    pub(super) fn sync(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        match &self.file {
+            Some((path, file)) => file.get_ref().sync_all().map_err(Error::file(path)),
             None => Ok(()),
         }
     }

@@ -11,7 +11,7 @@ use rdkafka::producer::future_producer::{Delivery, DeliveryFuture, FutureProduce
 
 use super::ledger::{Ledger, Placed};
 use super::{Error, Pace, ProduceArgs};
-use crate::generate::{Event, Orders, Settings};
+use crate::generate::{Event, Events, Settings};
 use crate::kafka::{Connection, Sasl, Tls, describe};
 
 /// Records in flight: bounds memory to about 20 MB and what Ctrl-C has to wait for.
@@ -35,10 +35,11 @@ pub(super) async fn send(
 ) -> Result<u64, Error> {
     let producer = connect(args, servers)?;
     let partitions = partitions(&producer, servers, topic).await?;
-    let orders = Orders::new(Settings {
+    let settings = Settings {
         partitions,
         ..settings
-    });
+    };
+    let events = Events::new(args.template, settings);
     let ledger = Ledger::create(args.ledger.as_deref())?;
     let mut sender = Sender {
         producer,
@@ -53,12 +54,12 @@ pub(super) async fn send(
         let due = tokio::select! {
             biased;
             () = &mut stop => None,
-            due = pace.due(&orders, room.min(1_000) as u64) => due,
+            due = pace.due(&events, room.min(1_000) as u64) => due,
         };
         let Some(due) = due else { break };
         for index in due {
             sender
-                .send(orders.event(index), pace.clock.now().0 / 1_000)
+                .send(events.event(index), pace.clock.now().0 / 1_000)
                 .await?;
         }
         sender.settle(IN_FLIGHT / 2).await?;
@@ -121,6 +122,7 @@ impl Sender {
                     partition,
                     offset,
                     timestamp,
+                    line: None,
                 },
             )?;
         }

@@ -16,7 +16,7 @@ use evp_core::record::{RawBatch, RawRecord, Reached, Span};
 
 use super::{Budget, Source, SourceError};
 use crate::clock::SharedClock;
-use crate::generate::{Orders, Planting, Settings};
+use crate::generate::{Events, Planting, Settings};
 
 /// Splits of every generator source. A constant: another number would move every record.
 pub const SPLITS: u64 = 3;
@@ -30,7 +30,7 @@ pub struct GeneratorSource {
     planting: Planting,
     back_dated: Duration,
     clock: SharedClock,
-    orders: Orders,
+    events: Events,
     /// Number of the next event of each split, in units of its own.
     next: [u64; COUNT],
 }
@@ -43,20 +43,20 @@ impl GeneratorSource {
         planting: Planting,
         back_dated: Duration,
     ) -> Self {
-        let orders = Orders::new(settings(&plan, planting, clock.now()));
+        let events = events(&plan, planting, clock.now());
         Self {
             plan,
             planting,
             back_dated,
             clock,
-            orders,
+            events,
             next: [0; COUNT],
         }
     }
 
     /// Events that can be read now.
     fn available(&self) -> u64 {
-        self.orders
+        self.events
             .settings()
             .due_by(self.clock.now())
             .min(self.plan.limit.unwrap_or(u64::MAX))
@@ -74,7 +74,7 @@ impl GeneratorSource {
     fn position(&self, k: u64) -> SplitPosition {
         SplitPosition {
             next: Position(i64::try_from(k).unwrap_or(i64::MAX)),
-            started: Some(self.orders.settings().started),
+            started: Some(self.events.settings().started),
             ..SplitPosition::default()
         }
     }
@@ -83,7 +83,7 @@ impl GeneratorSource {
     async fn wait(&self, wait: Duration) {
         let (_, event) = self.first();
         let ended = self.plan.limit.is_some_and(|limit| event >= limit);
-        let due = self.orders.settings().wait(event, self.clock.now());
+        let due = self.events.settings().wait(event, self.clock.now());
         let wait = if ended { wait } else { wait.min(due) };
         if !wait.is_zero() {
             self.clock.sleep(wait).await;
@@ -101,7 +101,7 @@ impl GeneratorSource {
             if event >= available {
                 break;
             }
-            let event = self.orders.event(event);
+            let event = self.events.event(event);
             let size = event.key.len() + event.value.len();
             if !raw.records.is_empty() && raw.bytes.len() + size > budget.bytes {
                 break;
@@ -156,7 +156,7 @@ impl Source for GeneratorSource {
             reason: "CheckpointDamaged",
             message: "the generator's positions do not say when it started".to_owned(),
         })?;
-        self.orders = Orders::new(settings(&self.plan, self.planting, started));
+        self.events = events(&self.plan, self.planting, started);
         for (split, next) in (0..SPLITS).zip(&mut self.next) {
             let position = positions.get(&split_id(split)).map_or(0, |p| p.next.0);
             *next = u64::try_from(position).unwrap_or(0);
@@ -182,21 +182,22 @@ impl Source for GeneratorSource {
     }
 }
 
-fn settings(plan: &GeneratorPlan, planting: Planting, started: Micros) -> Settings {
+fn events(plan: &GeneratorPlan, planting: Planting, started: Micros) -> Events {
     let GeneratorPlan {
-        template: evp_api::plan::Template::Orders,
+        template,
         rate,
         seed,
         limit: _,
     } = *plan;
-    Settings {
+    let settings = Settings {
         seed,
         started,
         rate,
         partitions: 3,
         planting,
         idle: None,
-    }
+    };
+    Events::new(template, settings)
 }
 
 /// Timestamps as a log keeps them.

@@ -251,3 +251,46 @@ fn a_close_name_is_suggested() {
         Some("did you mean `orders`?")
     );
 }
+
+#[test]
+fn a_generator_is_read_as_what_it_writes() {
+    let of = |template: &str, format: Value| {
+        let mut spec = orders();
+        edit(&mut spec, "/sources/0/kafka", Value::Null);
+        let generator = json!({"template": template});
+        edit(&mut spec, "/sources/0/generator", generator);
+        edit(&mut spec, "/sources/0/format", format);
+        spec
+    };
+    let shop = |format: Value| {
+        let columns = crate::source::Template::Shop.columns().unwrap();
+        let typed = |name: &&str| match *name {
+            "timestamp" => json!({"name": name, "type": "timestamp"}),
+            name => json!({"name": name, "type": "string"}),
+        };
+        let mut spec = of("shop", format);
+        let fields = columns.iter().map(typed).collect();
+        edit(&mut spec, "/sources/0/schema/fields", Value::Array(fields));
+        edit(&mut spec, "/sources/0/watermark/column", json!("timestamp"));
+        spec["steps"] = json!([]);
+        spec["sinks"] = json!([{"name": "out", "from": "orders", "stdout": {}}]);
+        spec
+    };
+    let misplaced = |field: &str| vec![(Code::Misplaced, format!("spec.sources[0].{field}"))];
+    let rows = || json!({"csv": {"header": false}});
+    for template in ["orders", "activity"] {
+        assert_eq!(found(of(template, json!({}))), []);
+        assert_eq!(found(of(template, json!({"json": {}}))), []);
+        assert_eq!(found(of(template, rows())), misplaced("format.csv"));
+    }
+    assert_eq!(found(shop(rows())), []);
+    assert_eq!(found(shop(json!({}))), misplaced("format"));
+    let header = json!({"csv": {}});
+    assert_eq!(found(shop(header)), misplaced("format.csv.header"));
+    let tabs = json!({"csv": {"header": false, "delimiter": "\t"}});
+    assert_eq!(found(shop(tabs)), misplaced("format.csv.delimiter"));
+    let mut moved = shop(rows());
+    let fields = moved["sources"][0]["schema"]["fields"].as_array_mut();
+    fields.unwrap().swap(0, 1);
+    assert_eq!(found(moved), misplaced("schema.fields"));
+}
