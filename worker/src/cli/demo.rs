@@ -1,9 +1,12 @@
-//! `evp demo`: a whole pipeline on embedded parts. No network, no server, no root.
+//! `evp demo`: a whole pipeline on embedded parts. No network, no server, no root. Which there are: [`DEMOS`].
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use evp_api::source::{Generator, Template};
 
 use super::bind::{Binding, GeneratorBinding};
 use super::place::{Place, PlaceArgs};
@@ -12,21 +15,53 @@ use super::{Fault, view};
 use crate::generate::Planting;
 use crate::job::Sample;
 
-/// The orders example, as it is in `examples/`.
-const ORDERS: &str = include_str!("../../../examples/orders/pipeline.yaml");
+/// A pipeline that is shown: an example, and what stands in for the world around it.
+struct Demo {
+    name: &'static str,
+    /// The manifest, as it is in `examples/`.
+    manifest: &'static str,
+    /// Its `checkpoint.interval`; here it is [`INTERVAL`], for somebody watches.
+    interval: &'static str,
+    /// The source that reads the generator.
+    source: &'static str,
+    template: Template,
+    /// Events a second.
+    rate: i64,
+    /// How long before now the first event lies: so many are there at once.
+    backlog: Duration,
+    /// What is shown of its tables while it runs.
+    sample: &'static str,
+    /// What to ask next: each is a query.
+    next: &'static [&'static str],
+}
+
+/// All that can be shown. The orders: 120,000 events at once, then live ones.
+const DEMOS: [Demo; 1] = [Demo {
+    name: "orders",
+    manifest: include_str!("../../../examples/orders/pipeline.yaml"),
+    interval: "interval: 30s",
+    source: "orders",
+    template: Template::Orders,
+    rate: 100,
+    backlog: Duration::from_mins(20),
+    sample: "SELECT window_start, region, product_category, order_count, total_revenue FROM gold \
+             ORDER BY window_start DESC, total_revenue DESC LIMIT 5",
+    next: &[
+        "SELECT * FROM gold ORDER BY window_start DESC LIMIT 10",
+        "SELECT code, count(*) AS n FROM dead_letters GROUP BY code",
+    ],
+}];
+
+const INTERVAL: &str = "interval: 2s";
 
 /// How long a demo runs where nobody can press Ctrl-C.
 const OFF_A_TERMINAL: Duration = Duration::from_secs(30);
-
-/// Events a second, and how long before now the first one lies: 120,000 events at once, then live ones.
-const RATE: i64 = 100;
-const BACKLOG: Duration = Duration::from_mins(20);
 
 /// Writes a pipeline, runs it on embedded parts, shows what it does.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoArgs {
     /// Which pipeline.
-    #[arg(value_parser = ["orders"], default_value = "orders")]
+    #[arg(value_parser = PossibleValuesParser::new(DEMOS.map(|demo| demo.name)), default_value = "orders")]
     pub pipeline: String,
     /// Where the manifest and the tables go; the same folder resumes.
     #[arg(long, value_name = "DIR", default_value = "./evp-demo")]
@@ -41,16 +76,19 @@ pub struct DemoArgs {
 
 /// Runs the demo and says what was written.
 pub async fn run(args: DemoArgs) -> Result<ExitCode, Fault> {
-    let file = write_manifest(&args.dir)?;
+    let demo = DEMOS.iter().find(|demo| demo.name == args.pipeline);
+    let demo = demo.ok_or_else(|| Fault::Usage(format!("no demo `{}`", args.pipeline)))?;
+    let file = demo.write_manifest(&args.dir)?;
     let _ = writeln!(
         stderr(),
-        "orders: events from an embedded generator, tables below {}",
+        "{}: events from an embedded generator, tables below {}",
+        demo.name,
         args.dir.display()
     );
     let run = RunArgs {
         file: file.clone(),
         place: PlaceArgs {
-            bind: vec![binding(&args)],
+            bind: vec![demo.binding(args.records)],
             local: Some(args.dir.clone()),
             secrets: args.dir.join("secrets"),
         },
@@ -63,48 +101,58 @@ pub async fn run(args: DemoArgs) -> Result<ExitCode, Fault> {
     let manifest = super::one_manifest(&file)?;
     let sample = Sample {
         planting: planting(),
-        backlog: BACKLOG,
+        backlog: demo.backlog,
     };
     let written = Place::of(&manifest, &file, &run.place, false)?.written()?;
     let local = run::prepare(&manifest, &run, sample)?;
-    let sql = "SELECT window_start, region, product_category, order_count, total_revenue FROM gold \
-               ORDER BY window_start DESC, total_revenue DESC LIMIT 5";
     let show = view::Show::Sample {
         written,
-        sql: sql.to_owned(),
+        sql: demo.sample.to_owned(),
     };
     let ended = run::drive(local, duration(&args), None, show).await?;
-    next_commands(&args.dir);
+    demo.say_next(&args.dir);
     Ok(ended)
 }
 
-/// The manifest is written once: a user's changes stay.
-fn write_manifest(dir: &Path) -> Result<PathBuf, Fault> {
-    let file = dir.join("pipeline.yaml");
-    let wrote = std::fs::create_dir_all(dir).and_then(|()| {
-        if file.exists() {
-            Ok(())
-        } else {
-            std::fs::write(&file, ORDERS.replace("interval: 30s", "interval: 2s"))
-        }
-    });
-    wrote.map_err(|e| Fault::Environment(format!("{} cannot be written: {e}", file.display())))?;
-    Ok(file)
-}
+impl Demo {
+    /// The manifest is written once: a user's changes stay.
+    fn write_manifest(&self, dir: &Path) -> Result<PathBuf, Fault> {
+        let file = dir.join("pipeline.yaml");
+        let wrote = std::fs::create_dir_all(dir).and_then(|()| {
+            if file.exists() {
+                Ok(())
+            } else {
+                std::fs::write(&file, self.manifest.replace(self.interval, INTERVAL))
+            }
+        });
+        wrote.map_err(|e| {
+            Fault::Environment(format!("{} cannot be written: {e}", file.display()))
+        })?;
+        Ok(file)
+    }
 
-fn binding(args: &DemoArgs) -> Binding {
-    let generator = evp_api::source::Generator {
-        template: evp_api::source::Template::Orders,
-        rate: RATE,
-        seed: 0,
-        limit: args.records,
-    };
-    Binding::Source {
-        source: "orders".into(),
-        generator: GeneratorBinding {
-            generator,
-            backlog: BACKLOG,
-        },
+    fn binding(&self, limit: Option<i64>) -> Binding {
+        let generator = Generator {
+            template: self.template,
+            rate: self.rate,
+            seed: 0,
+            limit,
+        };
+        Binding::Source {
+            source: self.source.to_owned(),
+            generator: GeneratorBinding {
+                generator,
+                backlog: self.backlog,
+            },
+        }
+    }
+
+    fn say_next(&self, dir: &Path) {
+        let dir = dir.display();
+        let _ = writeln!(stdout(), "tables and checkpoint: {dir}");
+        for sql in self.next {
+            let _ = writeln!(stdout(), "  evp query {dir} '{sql}'");
+        }
     }
 }
 
@@ -125,15 +173,24 @@ fn duration(args: &DemoArgs) -> Option<Duration> {
     args.duration.or((!endless).then_some(OFF_A_TERMINAL))
 }
 
-fn next_commands(dir: &Path) {
-    let dir = dir.display();
-    let _ = writeln!(stdout(), "tables and checkpoint: {dir}");
-    let _ = writeln!(
-        stdout(),
-        "  evp query {dir} 'SELECT * FROM gold ORDER BY window_start DESC LIMIT 10'"
-    );
-    let _ = writeln!(
-        stdout(),
-        "  evp query {dir} 'SELECT code, count(*) AS n FROM dead_letters GROUP BY code'"
-    );
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_demo_is_an_example_that_its_generator_can_feed() {
+        for demo in &DEMOS {
+            let dir = tempfile::tempdir().unwrap();
+            let file = demo.write_manifest(dir.path()).unwrap();
+            let manifest = super::super::one_manifest(&file).unwrap();
+            assert!(demo.manifest.contains(demo.interval));
+            let place = PlaceArgs {
+                bind: vec![demo.binding(Some(1))],
+                local: Some(dir.path().to_owned()),
+                secrets: dir.path().join("secrets"),
+            };
+            let place = Place::of(&manifest, &file, &place, false);
+            assert!(place.is_ok(), "{}: {}", demo.name, place.err().unwrap());
+        }
+    }
 }
