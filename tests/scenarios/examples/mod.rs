@@ -2,6 +2,7 @@
 
 mod audit;
 mod orders;
+mod shop;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
