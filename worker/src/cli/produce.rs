@@ -30,7 +30,7 @@ use target::{FileArgs, Target};
 pub struct ProduceArgs {
     /// Which events: orders, shop or activity.
     pub template: Template,
-    /// Where to: kafka://host:port/topic, dir:PATH or s3://bucket/prefix; in files orders and activity are JSON lines, shop is
+    /// Where to: `kafka://host:port/topic`, `dir:PATH` or `s3://bucket/prefix`; in files orders and activity are JSON lines, shop is
     /// CSV with a header.
     #[arg(long)]
     pub to: String,
@@ -121,12 +121,12 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     /// A file could not be read or written.
-    #[error("{path}")]
+    #[error("{path}: {cause}")]
     File {
         /// Which.
         path: String,
-        /// Why.
-        source: std::io::Error,
+        /// Why: part of the message, for that is all that is printed.
+        cause: std::io::Error,
     },
     /// The cluster or the bucket could not be reached, or did not take a record.
     #[error("{0}")]
@@ -151,7 +151,7 @@ impl Error {
 
     fn file(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.display().to_string();
-        move |source| Self::File { path, source }
+        move |cause| Self::File { path, cause }
     }
 }
 

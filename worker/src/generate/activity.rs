@@ -97,8 +97,8 @@ impl Parts<'_> {
                 bytes[at] = 0xff;
                 return bytes;
             }
-            5 => self.user = "17".to_owned(),
-            6 => self.user = "null".to_owned(),
+            5 => "17".clone_into(&mut self.user),
+            6 => "null".clone_into(&mut self.user),
             7 => self.amount = Some("\"12.50\"".to_owned()),
             8 => self.amount = Some("1e999".to_owned()),
             _ => self.time.insert_str(0, "around "),

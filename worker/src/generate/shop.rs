@@ -118,7 +118,7 @@ fn spoilt(mut row: Row, way: u64) -> Vec<u8> {
             row.product_name = b"27\" Monitor".to_vec();
             return row.values().join(&b',');
         }
-        4 => row.price = "free".to_owned(),
+        4 => "free".clone_into(&mut row.price),
         5 => row.price = row.price.replacen('.', ",", 1),
         6 => row.price.insert(0, '-'),
         7 => row.price.push('9'),

@@ -200,13 +200,13 @@ fn events_are_due_at_their_rate() {
     }
 }
 
-/// The source that reads a template in its reference pipeline, without fields that spoil nothing.
-fn source(template: Template) -> SourcePlan {
+/// The fields that a template's reference pipeline declares, without those that spoil nothing.
+fn fields(template: Template) -> Vec<(&'static str, DataType)> {
     let decimal = DataType::Decimal {
         precision: 10,
         scale: 2,
     };
-    let fields = match template {
+    match template {
         Template::Orders => vec![
             ("order_id", DataType::String),
             ("product_category", DataType::String),
@@ -232,7 +232,10 @@ fn source(template: Template) -> SourcePlan {
             ("eventType", DataType::String),
             ("eventTime", DataType::Timestamp),
         ],
-    };
+    }
+}
+
+fn source(template: Template) -> SourcePlan {
     let optional = ["product_name", "category", "amount", "eventType"];
     let field = |(name, data_type): (&str, DataType)| PlannedField {
         name: name.into(),
@@ -260,7 +263,7 @@ fn source(template: Template) -> SourcePlan {
             limit: None,
         }),
         schema: RowSchema {
-            fields: fields.into_iter().map(field).collect(),
+            fields: fields(template).into_iter().map(field).collect(),
         },
         refuse_unknown_fields: false,
         max_record_bytes: 1 << 20,

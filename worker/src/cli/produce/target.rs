@@ -23,13 +23,13 @@ pub struct FileArgs {
     /// A file ends at the latest so long after its first row; absent: 10s where files have a number of rows.
     #[arg(long, value_name = "DURATION", value_parser = evp_api::plan::parse_duration)]
     pub file_every: Option<Duration>,
-    /// Of s3://: address of the service; absent: AWS, or what the environment says.
+    /// Of a bucket: address of the service; absent: AWS, or what the environment says.
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
-    /// Of s3://: its region; absent: what the environment says, or us-east-1 with --endpoint.
+    /// Of a bucket: its region; absent: what the environment says, or us-east-1 with --endpoint.
     #[arg(long)]
     pub region: Option<String>,
-    /// Of s3://: the Secret below --secrets that holds `accessKeyId` and `secretAccessKey`; absent: the environment's
+    /// Of a bucket: the Secret below --secrets that holds `accessKeyId` and `secretAccessKey`; absent: the environment's
     /// credentials.
     #[arg(long, value_name = "NAME")]
     pub s3_secret: Option<String>,

@@ -144,7 +144,7 @@ fn rows(bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
             panic!("a row is expected");
         };
         rows.push((line, rest[value].to_vec()));
-        line += rest[..end].iter().filter(|&&b| b == b'\n').count() as u64;
+        line += rest[..end].split_inclusive(|&b| b == b'\n').count() as u64;
         rest = &rest[end..];
     }
     rows

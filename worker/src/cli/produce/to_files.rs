@@ -117,8 +117,7 @@ impl Folder {
         };
         let path = dir.join(name);
         if path.exists() {
-            let there = std::io::ErrorKind::AlreadyExists;
-            return Err(Error::file(&path)(there.into()));
+            return Err(taken(&path.display().to_string()));
         }
         let hidden = dir.join(format!(".{name}.open"));
         let file = File::create(&hidden).map_err(Error::file(&hidden))?;
@@ -147,6 +146,12 @@ fn sync(dir: &Path) -> std::io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+fn taken(name: &str) -> Error {
+    Error::Usage(format!(
+        "{name} is there already and is not replaced: take another --start or another --to"
+    ))
+}
+
 /// Puts an object that is not there. After an unknown outcome it is read back: equal bytes are ours, or as good.
 async fn put(store: &dyn Store, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
     let bytes = Bytes::from(bytes);
@@ -160,9 +165,7 @@ async fn put(store: &dyn Store, name: &str, bytes: Vec<u8>) -> Result<(), Error>
         match (store.get(name).await?, unknown) {
             (Some((there, _)), _) if there == bytes => return Ok(()),
             (Some(_), _) => {
-                return Err(Error::Usage(format!(
-                    "{name} is there and holds something else: take another --start or another prefix"
-                )));
+                return Err(taken(name));
             }
             (None, Some(error)) if attempt >= ATTEMPTS => return Err(error.into()),
             (None, None) if attempt >= ATTEMPTS => break,
@@ -262,8 +265,8 @@ impl Open {
     /// Writes one record and its line end; the number of its first line, from 1.
     fn line(&mut self, record: &[u8]) -> Result<u64, Error> {
         let number = self.lines + 1;
-        let inside = record.iter().filter(|&&b| b == b'\n').count();
-        self.lines += 1 + inside as u64;
+        let ends = record.split(|&b| b == b'\n').count();
+        self.lines += ends as u64;
         self.bytes += record.len() + 1;
         match &mut self.body {
             Body::Hidden(path, file) => {
@@ -339,7 +342,7 @@ mod tests {
         std::fs::write(&there, "mine").unwrap();
         let mut writer = writer(Folder::Dir(dir.path().to_owned()));
         let refused = writer.add(&events().event(0), Duration::ZERO).await;
-        assert!(matches!(refused, Err(Error::File { .. })));
+        assert!(matches!(refused, Err(Error::Usage(_))));
         assert_eq!(std::fs::read(there).unwrap(), b"mine");
     }
 
@@ -352,7 +355,7 @@ mod tests {
         assert!(store.get(name).await.unwrap().is_none());
         first.end().await.unwrap();
         let (bytes, _) = store.get(name).await.unwrap().unwrap();
-        assert_eq!(bytes.iter().filter(|&&b| b == b'\n').count(), 2);
+        assert_eq!(bytes.split_inclusive(|&b| b == b'\n').count(), 2);
         // The same events once more are the same object; others are not.
         let mut again = writer(Folder::Bucket(Arc::clone(&store)));
         again.add(&events().event(0), Duration::ZERO).await.unwrap();
