@@ -4,12 +4,13 @@
 //! No type that holds one has a `Debug`.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use evp_api::plan::{KafkaPlan, KafkaSinkPlan, SaslMechanism, SaslPlan, TlsPlan};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::secrets::{self, Secrets};
@@ -211,6 +212,17 @@ impl ClientContext for Errors {
 }
 
 impl ConsumerContext for Errors {}
+
+/// Errors come with polling. To be called only where nothing is assigned, or what is assigned is given up: a message would be
+/// lost here.
+pub(crate) fn hear_out(consumer: &BaseConsumer<Errors>) {
+    // With no time to wait a log line would end the look into the queue.
+    for _ in 0..64 {
+        if consumer.poll(Duration::from_millis(20)).is_none() {
+            break;
+        }
+    }
+}
 
 /// A certificate that is refused while the handshake's answer is read comes as a broken line: only the text says what it was.
 fn cause(code: RDKafkaErrorCode, message: &str) -> RDKafkaErrorCode {

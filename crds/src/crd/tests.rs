@@ -92,6 +92,11 @@ fn refused() -> Vec<(&'static str, Value)> {
             json!({"size": "5m", "slide": "1m"}),
         ),
         ("/sinks/0/stdout", json!({})),
+        (
+            "/sinks/0",
+            json!({"name": "bronze", "from": "orders",
+                "kafka": {"bootstrapServers": "k:1", "topic": "log", "tls": {"key": secret}}}),
+        ),
     ]
 }
 

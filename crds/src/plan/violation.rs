@@ -51,8 +51,8 @@ codes! {
     DuplicateName = "2003", "name given twice";
     /// `from` must name a source or a step.
     UnknownFrom = "2004", "`from` names nothing";
-    /// Steps must not read each other in a circle.
-    Cycle = "2005", "steps read each other in a circle";
+    /// Steps must not read each other in a circle, nor may a pipeline read a topic that it writes.
+    Cycle = "2005", "read in a circle";
     /// A duration is written like `10m` or `1h30m`: up to four numbers, each with a unit of h, m, s, ms.
     Duration = "2006", "not a duration";
     /// A size is a Kubernetes quantity, such as `64Mi`.

@@ -168,6 +168,19 @@ fn every_secret_is_mounted_by_name_and_key_and_is_optional() {
 }
 
 #[test]
+fn the_secrets_of_a_topic_that_is_written_are_mounted_too() {
+    let mut json = spec_json();
+    let secret = |key: &str| json!({"secretKeyRef": {"name": "out", "key": key}});
+    json["sinks"].as_array_mut().unwrap().push(json!({"name": "log", "from": "orders", "kafka": {
+        "bootstrapServers": "kafka:9092", "topic": "log", "tls": {"cert": secret("tls.crt"), "key": secret("tls.key")},
+        "sasl": {"mechanism": "PLAIN", "username": "log", "password": secret("password")}}}));
+    let spec = serde_json::from_value(json).unwrap();
+    let keys = deployment::secrets(&spec).into_iter();
+    let keys: Vec<_> = keys.filter(|s| s.name == "out").map(|s| s.key).collect();
+    assert_eq!(keys, ["password", "tls.crt", "tls.key"]);
+}
+
+#[test]
 fn a_pipeline_without_secrets_has_no_secret_volume() {
     let mut json = spec_json();
     json.as_object_mut().unwrap().remove("objectStore");

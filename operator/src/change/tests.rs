@@ -200,6 +200,26 @@ fn additions_and_removals_keep_state() {
     check("spec.sinks[bronze].delta.path", StateKept, |s| {
         s["sinks"][0]["delta"]["path"] = json!("s3://lake/other");
     });
+    let to = |topic: &str| json!({"bootstrapServers": "kafka:9092", "topic": topic});
+    let to_topic = changes(|s| {
+        s["sinks"][0].as_object_mut().unwrap().remove("delta");
+        s["sinks"][0]["kafka"] = to("log");
+    });
+    assert_eq!(worst(&to_topic), Some(StateKept), "{to_topic:?}");
+    for (field, class) in [
+        ("topic", StateKept),
+        ("progressTopic", StateKept),
+        ("bootstrapServers", Class::Rolling),
+        ("keyColumn", Class::Rolling),
+        ("delivery", Class::Rolling),
+        ("tls.ca", Class::Rolling),
+    ] {
+        assert_eq!(
+            class_of(&format!("sinks[log].kafka.{field}")),
+            class,
+            "{field}"
+        );
+    }
     let dropped = changes(without_aggregate);
     assert_eq!(worst(&dropped), Some(StateKept), "{dropped:?}");
     let other_kind = changes(|s| {

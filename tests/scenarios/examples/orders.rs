@@ -107,3 +107,79 @@ fn the_demo_resumes_and_each_of_its_events_is_in_bronze_or_in_dead_letters_once(
     }
     assert!(read[0] > 0 && read[1] > read[0], "{read:?}");
 }
+
+/// The lines below the folder that stands for a topic.
+fn records(dir: &Path, topic: &str) -> Vec<Value> {
+    let files = std::fs::read_dir(dir.join("topics").join(topic)).unwrap();
+    let files = files.map(|file| file.unwrap().path());
+    let lines = files.filter(|path| path.extension().is_some_and(|e| e == "jsonl"));
+    let lines = lines.flat_map(|path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.collect::<Vec<Value>>()
+    });
+    lines.collect()
+}
+
+#[test]
+#[ignore = "needs the foreign readers: run by ./tests/run examples"]
+fn a_topic_that_the_manifest_writes_is_a_folder_of_a_local_run_and_no_broker_is_asked() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    let mut manifest: Value = serde_saphyr::from_str(
+        &std::fs::read_to_string(root().join("examples/orders/pipeline.yaml")).unwrap(),
+    )
+    .unwrap();
+    let kafka = |topic: &str, key: &str| serde_json::json!({"bootstrapServers": "nowhere:9092", "topic": topic, "keyColumn": key});
+    let sinks = manifest["spec"]["sinks"].as_array_mut().unwrap();
+    sinks.push(serde_json::json!({"name": "log", "from": "with-offsets", "kafka": kafka("log", "order_id")}));
+    sinks.push(serde_json::json!({"name": "totals", "from": "revenue", "mode": "Update", "kafka": kafka("totals", "region")}));
+    let file = dir.join("pipeline.json");
+    std::fs::write(&file, manifest.to_string()).unwrap();
+    let mut run = evp(dir);
+    run.args(["run", "--until-end", "-f"]).arg(&file).args([
+        "--bind",
+        "orders=generator:orders?rate=40&seed=7&limit=6000&backlog=30m",
+    ]);
+    let refused = run.output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("--local"),
+        "{said}"
+    );
+    succeed(run.arg("--local").arg(dir));
+    let bronze = oracle::delta_rows(&below(dir, "bronze/order_events"));
+    let ids = |rows: &[Value], id: fn(&Value) -> &Value| {
+        let mut ids: Vec<_> = rows
+            .iter()
+            .map(|row| id(row).as_str().unwrap().to_owned())
+            .collect();
+        ids.sort_unstable();
+        ids
+    };
+    let log = records(dir, "log");
+    assert_eq!(log.len(), 6000);
+    assert_eq!(
+        ids(&log, |line| &line["key"]),
+        ids(&bronze, |row| &row["order_id"])
+    );
+    assert_eq!(
+        ids(&log, |line| &line["value"]["order_id"]),
+        ids(&bronze, |row| &row["order_id"])
+    );
+    let totals = records(dir, "totals");
+    assert!(
+        !totals.is_empty()
+            && totals
+                .iter()
+                .all(|line| line["key"] == line["value"]["region"])
+    );
+    let mut audit = evp(dir);
+    succeed(
+        audit
+            .args(["audit", "-f"])
+            .arg(&file)
+            .arg("--local")
+            .arg(dir),
+    );
+}

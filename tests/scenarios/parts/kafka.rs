@@ -1,8 +1,9 @@
-//! The Kafka source and `evp produce` against a real broker (semantics 24-29, 35, 39).
+//! The Kafka source, the Kafka sink and `evp produce` against a real broker (semantics 24-29, 35, 39).
 
 mod faults;
 mod produce;
 mod reading;
+mod sink;
 pub(crate) mod topic;
 
 use std::path::Path;

@@ -14,5 +14,6 @@ mod owners;
 mod pipeline;
 mod process;
 mod proxy;
+mod topics;
 mod versions;
 mod worlds;

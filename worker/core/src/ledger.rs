@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Ledger {
     /// Per source.
     pub sources: BTreeMap<NodeName, SourceCounts>,
-    /// Per step.
+    /// Per step; and per sink that refused rows, which come into it and nothing else.
     pub steps: BTreeMap<NodeName, StepCounts>,
     /// Rows or changes handed to each sink.
     pub sinks: BTreeMap<NodeName, u64>,

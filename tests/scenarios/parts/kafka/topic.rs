@@ -7,8 +7,14 @@ use std::time::Duration;
 use clap::Parser;
 use evp_worker::cli::produce::{ProduceArgs, run};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Headers, Message};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -45,6 +51,15 @@ pub(crate) struct Topic {
     pub(crate) broker: String,
     producer: FutureProducer,
     admin: AdminClient<DefaultClientContext>,
+}
+
+/// A committed record, as a reader of another make would see it too.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Record {
+    pub(crate) partition: i32,
+    pub(crate) key: Option<String>,
+    pub(crate) value: Option<String>,
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 /// A transaction that is neither committed nor aborted.
@@ -96,7 +111,12 @@ impl Topic {
     }
 
     pub(crate) async fn make(&self, partitions: i32) {
-        let new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
+        self.make_with(partitions, "delete").await;
+    }
+
+    pub(crate) async fn make_with(&self, partitions: i32, cleanup: &str) {
+        let new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1))
+            .set("cleanup.policy", cleanup);
         let made = self
             .admin
             .create_topics([&new], &AdminOptions::new())
@@ -127,6 +147,47 @@ impl Topic {
     }
 
     pub(crate) async fn remake(&self, partitions: i32) {
+        self.remake_with(partitions, "delete").await;
+    }
+
+    /// A topic of one partition that keeps what is newest of each key.
+    pub(crate) async fn remake_compacted(&self) {
+        self.remake_with(1, "compact").await;
+    }
+
+    /// Changes a setting.
+    pub(crate) async fn set(&self, key: &str, value: &str) {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(&self.name)).set(key, value);
+        let options = AdminOptions::new();
+        let changed = self.admin.alter_configs([&change], &options).await.unwrap();
+        assert!(changed[0].is_ok(), "{changed:?}");
+    }
+
+    pub(crate) async fn is_there(&self) -> bool {
+        let told = self
+            .admin
+            .inner()
+            .fetch_metadata(Some(&self.name), DEADLINE);
+        told.unwrap().topics()[0].error().is_none()
+    }
+
+    /// All that is committed now, by partition.
+    pub(crate) async fn committed(&self) -> Vec<Record> {
+        let consumer: BaseConsumer = config(&self.broker)
+            .set("group.id", "reads")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("enable.auto.commit", "false")
+            .create()
+            .unwrap();
+        let name = self.name.clone();
+        let read = tokio::task::spawn_blocking(move || read_to_ends(&consumer, &name));
+        let mut records = within(read).await.unwrap();
+        records.sort_by_key(|record| record.partition);
+        records
+    }
+
+    async fn remake_with(&self, partitions: i32, cleanup: &str) {
         let gone = self
             .admin
             .delete_topics(&[&self.name], &AdminOptions::new())
@@ -134,7 +195,8 @@ impl Topic {
             .unwrap();
         assert!(gone[0].is_ok(), "{gone:?}");
         within(async {
-            let new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
+            let new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1))
+                .set("cleanup.policy", cleanup);
             while self
                 .admin
                 .create_topics([&new], &AdminOptions::new())
@@ -232,8 +294,14 @@ impl Topic {
 
     pub(crate) async fn open_transaction(&self, value: &str) -> OpenTransaction {
         let id = tempfile::Builder::new().prefix("txn").tempdir().unwrap();
+        self.open_transaction_as(id.path().to_str().unwrap(), value)
+            .await
+    }
+
+    /// Of a producer with this `transactional.id`.
+    pub(crate) async fn open_transaction_as(&self, id: &str, value: &str) -> OpenTransaction {
         let producer: FutureProducer = config(&self.broker)
-            .set("transactional.id", id.path().to_str().unwrap())
+            .set("transactional.id", id)
             .create()
             .unwrap();
         let begun = producer.clone();
@@ -245,6 +313,8 @@ impl Topic {
         .await;
         let record = FutureRecord::<str, str>::to(&self.name)
             .partition(0)
+            // A compacted topic takes no record without a key.
+            .key("any")
             .payload(value);
         producer
             .send(record, DEADLINE)
@@ -260,6 +330,12 @@ impl OpenTransaction {
         within(blocking(move || self.0.commit_transaction(DEADLINE))).await;
     }
 
+    /// It was fenced.
+    pub(crate) async fn fails(self) {
+        let committed = tokio::task::spawn_blocking(move || self.0.commit_transaction(DEADLINE));
+        within(committed).await.unwrap().unwrap_err();
+    }
+
     pub(crate) async fn abort(self) {
         within(blocking(move || self.0.abort_transaction(DEADLINE))).await;
     }
@@ -267,4 +343,38 @@ impl OpenTransaction {
 
 async fn blocking(task: impl FnOnce() -> rdkafka::error::KafkaResult<()> + Send + 'static) {
     tokio::task::spawn_blocking(task).await.unwrap().unwrap();
+}
+
+fn read_to_ends(consumer: &BaseConsumer, name: &str) -> Vec<Record> {
+    let told = consumer.fetch_metadata(Some(name), DEADLINE).unwrap();
+    let mut assigned = TopicPartitionList::new();
+    for partition in told.topics()[0].partitions() {
+        assigned
+            .add_partition_offset(name, partition.id(), Offset::Beginning)
+            .unwrap();
+    }
+    consumer.assign(&assigned).unwrap();
+    let (mut records, mut ended) = (Vec::new(), 0);
+    while ended < assigned.count() {
+        let message = match consumer.poll(DEADLINE).unwrap() {
+            Ok(message) => message,
+            Err(KafkaError::PartitionEOF(_)) => {
+                ended += 1;
+                continue;
+            }
+            Err(e) => panic!("{e}"),
+        };
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let headers = message.headers().map(|headers| {
+            let header = |h: Header<'_, &[u8]>| (h.key.to_owned(), text(h.value.unwrap()));
+            headers.iter().map(header).collect()
+        });
+        records.push(Record {
+            partition: message.partition(),
+            key: message.key().map(text),
+            value: message.payload().map(text),
+            headers: headers.unwrap_or_default(),
+        });
+    }
+    records
 }

@@ -10,12 +10,12 @@ use super::end_to_end::PLANTED;
 use super::pipeline::{Feed, Pipeline};
 
 /// A broker in a bed of its own, which goes with it.
-struct Broker {
+pub(super) struct Broker {
     index: String,
 }
 
 impl Broker {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let owner = std::process::id().to_string();
         let claimed = succeed(bed().args(["claim", &owner])).stdout;
         let broker = Self {
@@ -25,13 +25,13 @@ impl Broker {
         broker
     }
 
-    fn run(&self, words: &[&str]) -> String {
+    pub(super) fn run(&self, words: &[&str]) -> String {
         let ran = succeed(bed().env("EVP_BED_INDEX", &self.index).args(words));
         String::from_utf8(ran.stdout).unwrap()
     }
 
     /// A line of its `env`.
-    fn setting(&self, name: &str) -> String {
+    pub(super) fn setting(&self, name: &str) -> String {
         let told = self.run(&["env"]);
         let prefix = format!("export {name}=");
         let line = told.lines().find_map(|line| line.strip_prefix(&prefix));

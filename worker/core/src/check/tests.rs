@@ -200,6 +200,56 @@ fn a_partition_column_must_exist() {
     );
 }
 
+/// With a third sink, into a topic.
+fn logged(mode: &str, from: &str, key: &str) -> serde_json::Value {
+    let mut spec = orders();
+    let sink = serde_json::json!({"name": "log", "from": from, "mode": mode,
+        "kafka": {"bootstrapServers": "k:1", "topic": "log", "keyColumn": key}});
+    spec["sinks"].as_array_mut().unwrap().push(sink);
+    spec
+}
+
+#[test]
+fn the_key_of_a_record_is_a_column_with_one_text() {
+    let found = |spec: &serde_json::Value| {
+        let found = judge(spec).err().unwrap_or_default();
+        let brief = found.into_iter().map(|v| (v.code, v.path));
+        brief.collect::<Vec<_>>()
+    };
+    let fault = |code| vec![(code, "spec.sinks[2].kafka.keyColumn".to_owned())];
+    let check = |mode, from, key, expected| {
+        assert_eq!(
+            found(&logged(mode, from, key)),
+            expected,
+            "{mode} {from} {key}"
+        );
+    };
+    check("Append", "orders", "region", vec![]);
+    check("Append", "orders", "at", vec![]);
+    check("Append", "orders", "regio", fault(Code::UnknownColumn));
+    check("Append", "orders", "total", fault(Code::ColumnType));
+    check("Append", "revenue", "n", vec![]);
+    check("Update", "revenue", "region", vec![]);
+    check("Update", "revenue", "window_start", vec![]);
+    check("Update", "revenue", "n", fault(Code::Misplaced));
+    // No record stands behind a window without a region.
+    let mut optional = logged("Append", "revenue", "region");
+    optional["sources"][0]["schema"]["fields"][1]["optional"] = true.into();
+    optional["sinks"].as_array_mut().unwrap().drain(..2);
+    let mut above = optional.clone();
+    assert_eq!(
+        found(&optional),
+        [(Code::ColumnType, "spec.sinks[0].kafka.keyColumn".to_owned())]
+    );
+    above["sinks"][0]["from"] = "orders".into();
+    assert_eq!(found(&above), []);
+    let named = serde_json::json!({"name": "named", "from": "revenue", "query": {"select": "*, coalesce(region, 'none') AS key"}});
+    optional["steps"].as_array_mut().unwrap().push(named);
+    optional["sinks"][0]["from"] = "named".into();
+    optional["sinks"][0]["kafka"]["keyColumn"] = "key".into();
+    assert_eq!(found(&optional), []);
+}
+
 #[test]
 fn the_digest_names_the_meaning_and_not_what_the_operator_alone_uses() {
     let digest = |spec: &serde_json::Value| judge(spec).unwrap().digest;

@@ -16,6 +16,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 
+use super::topic::{Cluster, consumer};
 use super::trouble::Place;
 use crate::kafka::{Connection, Errors};
 use crate::sink::SinkError;
@@ -26,7 +27,8 @@ const QUESTION: Duration = Duration::from_secs(10);
 /// Between two looks at something that is waited for.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Looks until other sinks' transactions on the topic have ended: each takes as long as its last two requests.
+/// Looks until other sinks' transactions on the topic have ended, each of which takes as long as its last two requests; and
+/// until more of the topic comes.
 const LOOKS: u32 = 300;
 
 /// The format this code writes, and the newest it reads.
@@ -76,14 +78,14 @@ pub(super) fn key_of_run(name: &SinkIdentity, nonce: &str) -> String {
 /// With open transactions before that end, those of other sinks, committed records behind them are not handed out yet: they are
 /// waited for. Our own are not open any more, for we began.
 pub(super) fn read(
-    connection: &Connection,
+    (connection, cluster): (&Connection, &Cluster),
     place: &Place,
     topic: &str,
     name: &SinkIdentity,
 ) -> Result<Found, SinkError> {
     let reader = Reader {
         committed: consumer(connection, place, "read_committed")?,
-        all: consumer(connection, place, "read_uncommitted")?,
+        all: cluster.asker(),
         place,
         topic,
     };
@@ -93,28 +95,9 @@ pub(super) fn read(
 
 struct Reader<'a> {
     committed: BaseConsumer<Errors>,
-    all: BaseConsumer<Errors>,
+    all: &'a BaseConsumer<Errors>,
     place: &'a Place,
     topic: &'a str,
-}
-
-fn consumer(
-    connection: &Connection,
-    place: &Place,
-    isolation: &str,
-) -> Result<BaseConsumer<Errors>, SinkError> {
-    let mut config = connection.config();
-    config
-        // Needed to consume at all; nothing is ever committed or subscribed under it.
-        .set("group.id", "eventpipeline-unused")
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("enable.partition.eof", "true")
-        .set("allow.auto.create.topics", "false")
-        .set("fetch.wait.max.ms", "100")
-        .set("isolation.level", isolation);
-    let made = config.create_with_context(Errors::default());
-    made.map_err(|e| place.failed("no connection can be made", &e, &Errors::default()))
 }
 
 impl Reader<'_> {
@@ -129,7 +112,7 @@ impl Reader<'_> {
     }
 
     fn wait_for_others(&self) -> Result<(), SinkError> {
-        let end = self.end(&self.all)?;
+        let end = self.end(self.all)?;
         for _ in 0..LOOKS {
             if self.end(&self.committed)? >= end {
                 return Ok(());
@@ -147,12 +130,14 @@ impl Reader<'_> {
         let assigned = assigned.and_then(|()| from.assign(&at));
         assigned.map_err(|e| self.failed(&e, from))?;
         let mut found = Found::default();
-        for _ in 0..LOOKS {
+        let mut idle = 0;
+        while idle < LOOKS {
             match from.poll(LOOK) {
-                None => {}
+                None => idle += 1,
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(found),
                 Some(Err(e)) => return Err(self.failed(&e, from)),
                 Some(Ok(message)) => {
+                    idle = 0;
                     let text = message.key().and_then(|key| str::from_utf8(key).ok());
                     let ours = text.filter(|key| key.split('/').next() == Some(&name.0));
                     if let Some(key) = ours {

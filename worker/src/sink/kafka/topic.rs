@@ -8,10 +8,11 @@ use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::trouble::Place;
-use crate::kafka::{Connection, Errors};
+use crate::kafka::{Connection, Errors, hear_out};
 use crate::sink::SinkError;
 
 /// How long one question may take.
@@ -23,32 +24,74 @@ const USUAL_LARGEST: usize = 1_048_588;
 /// Times that a new topic is looked for.
 const LOOKS: u32 = 50;
 
+/// A client that reads without a group.
+pub(super) fn consumer(
+    connection: &Connection,
+    place: &Place,
+    isolation: &str,
+) -> Result<BaseConsumer<Errors>, SinkError> {
+    let mut config = connection.config();
+    config
+        // Needed to consume at all; nothing is ever committed or subscribed under it.
+        .set("group.id", "eventpipeline-unused")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        .set("allow.auto.create.topics", "false")
+        .set("fetch.wait.max.ms", "100")
+        .set("isolation.level", isolation);
+    let made = config.create_with_context(Errors::default());
+    made.map_err(|e| place.failed("no connection can be made", &e, &Errors::default()))
+}
+
+/// Asks about topics.
+pub(super) struct Cluster {
+    /// For questions that do not create what they ask for.
+    asker: BaseConsumer<Errors>,
+    admin: AdminClient<Errors>,
+}
+
+impl Cluster {
+    pub(super) fn new(connection: &Connection, place: &Place) -> Result<Self, SinkError> {
+        let asker = consumer(connection, place, "read_uncommitted")?;
+        let admin = AdminClient::from_config_and_context(&connection.config(), Errors::default());
+        let admin =
+            admin.map_err(|e| place.failed("no connection can be made", &e, &Errors::default()))?;
+        Ok(Self { asker, admin })
+    }
+
+    /// A client that sees all records, also those of transactions that are open.
+    pub(super) fn asker(&self) -> &BaseConsumer<Errors> {
+        &self.asker
+    }
+
+    pub(super) fn topic<'a>(&'a self, place: &'a Place, name: &'a str) -> Topic<'a> {
+        Topic {
+            asker: &self.asker,
+            admin: &self.admin,
+            place,
+            name,
+        }
+    }
+}
+
 /// Asks about one topic.
 pub(super) struct Topic<'a> {
-    admin: AdminClient<Errors>,
+    asker: &'a BaseConsumer<Errors>,
+    admin: &'a AdminClient<Errors>,
     place: &'a Place,
     name: &'a str,
 }
 
-impl<'a> Topic<'a> {
-    pub(super) fn new(
-        connection: &Connection,
-        place: &'a Place,
-        name: &'a str,
-    ) -> Result<Self, SinkError> {
-        let mut config = connection.config();
-        config.set("allow.auto.create.topics", "false");
-        let admin = AdminClient::from_config_and_context(&config, Errors::default());
-        let admin =
-            admin.map_err(|e| place.failed("no connection can be made", &e, &Errors::default()))?;
-        Ok(Self { admin, place, name })
-    }
-
+impl Topic<'_> {
     /// The number of partitions; `None`: there is no such topic.
     fn partitions(&self) -> Result<Option<usize>, SinkError> {
-        let errors = self.admin.inner().context();
-        let told = self.admin.inner().fetch_metadata(Some(self.name), QUESTION);
-        let told = told.map_err(|e| self.place.failed("it cannot be reached", &e, errors))?;
+        let errors = self.asker.client().context();
+        let told = self.asker.fetch_metadata(Some(self.name), QUESTION);
+        let told = told.map_err(|e| {
+            hear_out(self.asker);
+            self.place.failed("it cannot be reached", &e, errors)
+        })?;
         let Some(topic) = told.topics().first() else {
             return Ok(None);
         };

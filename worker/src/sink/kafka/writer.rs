@@ -16,7 +16,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::KafkaSinkSettings;
 use super::progress::{self, Progress, key_of_run};
-use super::topic::Topic;
+use super::topic::Cluster;
 use super::trouble::Place;
 use crate::kafka::{Connection, Errors, Reach};
 use crate::secrets::Secrets;
@@ -25,8 +25,19 @@ use crate::sink::SinkError;
 /// How long the coordinator may take to let us begin: it ends first what whoever was there before left open.
 const BEGIN: Duration = Duration::from_mins(1);
 
-/// How long a record may take to be delivered, and a transaction to be committed.
-const DELIVERY: Duration = Duration::from_mins(2);
+/// How long a transaction may take to be committed.
+const COMMIT: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether a record was delivered meanwhile, and how many times none is before the attempt is given up,
+/// told, and made anew. Ten seconds: a broker that is gone is to be told soon, and one that is slow delivers something.
+const LOOK: Duration = Duration::from_millis(100);
+const LOOKS: u32 = 100;
+
+/// How long librdkafka itself keeps a record: longer than any that is waited for.
+const DELIVERY_MS: &str = "300000";
+
+/// Said of records that the brokers did not take.
+const NOT_DELIVERED: &str = "records were not delivered";
 
 /// How long a transaction may be open: as long as Kafka's brokers allow as they ship (`transaction.max.timeout.ms`), or, where they
 /// allow less, as long as Kafka's own clients ask for. One that takes longer is aborted by the broker, and applied again.
@@ -137,7 +148,8 @@ impl Writer {
     /// The largest record batch that the topic takes.
     pub(super) fn look(&self) -> Result<usize, SinkError> {
         let connection = self.connection()?;
-        Topic::new(&connection, &self.place, &self.plan.topic)?.largest()
+        let cluster = Cluster::new(&connection, &self.place)?;
+        cluster.topic(&self.place, &self.plan.topic).largest()
     }
 
     /// What the progress topic says, whoever is writing it.
@@ -145,10 +157,11 @@ impl Writer {
         let connection = self.connection()?;
         let topic = &self.plan.progress_topic;
         let place = self.place.with_topic(topic);
-        if !Topic::new(&connection, &place, topic)?.is_there()? {
+        let cluster = Cluster::new(&connection, &place)?;
+        if !cluster.topic(&place, topic).is_there()? {
             return Ok(None);
         }
-        Ok(progress::read(&connection, &place, topic, &self.name)?.newest)
+        Ok(progress::read((&connection, &cluster), &place, topic, &self.name)?.newest)
     }
 
     fn in_transactions(&self) -> bool {
@@ -170,12 +183,13 @@ impl Writer {
 
     fn connect(&self) -> Result<Live, SinkError> {
         let connection = self.connection()?;
-        let largest = Topic::new(&connection, &self.place, &self.plan.topic)?.largest()?;
+        let cluster = Cluster::new(&connection, &self.place)?;
+        let largest = cluster.topic(&self.place, &self.plan.topic).largest()?;
         let topic = &self.plan.progress_topic;
         let place = self.place.with_topic(topic);
-        Topic::new(&connection, &place, topic)?.hold_progress()?;
+        cluster.topic(&place, topic).hold_progress()?;
         let mut live = self.producer(&self.config(&connection, largest))?;
-        let found = progress::read(&connection, &place, topic, &self.name)?;
+        let found = progress::read((&connection, &cluster), &place, topic, &self.name)?;
         live.progress = found.newest;
         live.stale = found.keys;
         Ok(live)
@@ -234,7 +248,7 @@ impl Writer {
             )
             .set("batch.size", batch.to_string())
             .set("queue.buffering.max.kbytes", (queue / 1024).to_string())
-            .set("message.timeout.ms", DELIVERY.as_millis().to_string())
+            .set("message.timeout.ms", DELIVERY_MS)
             .set_log_level(RDKafkaLogLevel::Warning);
         if self.in_transactions() {
             config.set("transactional.id", &self.name.0);
@@ -287,9 +301,7 @@ impl Writer {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     record = back;
-                    // What cannot be delivered leaves the queue by its own timeout, and fails.
-                    producer.poll(Duration::from_millis(10));
-                    self.delivered(producer)?;
+                    self.wait(producer, producer.in_flight_count() - 1)?;
                 }
                 Err((e, _)) => return Err(self.failed("a record is refused", &e, producer)),
             }
@@ -311,7 +323,7 @@ impl Writer {
             writer.note(producer, &key, Some(&progress.to_bytes()))?;
             writer.flush(producer)?;
             if writer.in_transactions() {
-                let committed = producer.commit_transaction(DELIVERY);
+                let committed = producer.commit_transaction(COMMIT);
                 committed.map_err(|e| writer.failed("a commit was not answered", &e, producer))?;
             } else {
                 live.stale.retain(|stale| *stale != key);
@@ -344,10 +356,29 @@ impl Writer {
     }
 
     fn flush(&self, producer: &BaseProducer<Deliveries>) -> Result<(), SinkError> {
-        // Longer than any record has: so what ends the wait is a record's own end.
-        let flushed = producer.flush(DELIVERY + BEGIN);
-        self.delivered(producer)?;
-        flushed.map_err(|e| self.failed("records were not delivered", &e, producer))
+        self.wait(producer, 0)
+    }
+
+    /// Waits until at most so many records are on their way, as long as any is delivered now and then.
+    fn wait(&self, producer: &BaseProducer<Deliveries>, most: i32) -> Result<(), SinkError> {
+        let (mut before, mut idle) = (producer.in_flight_count(), 0);
+        while before > most {
+            match most {
+                // It sends at once what else would wait for more.
+                0 => drop(producer.flush(LOOK)),
+                _ => producer.poll(LOOK),
+            }
+            self.delivered(producer)?;
+            let now = producer.in_flight_count();
+            idle = if now < before { 0 } else { idle + 1 };
+            before = now;
+            if idle == LOOKS {
+                let errors = &producer.client().context().errors;
+                let code = RDKafkaErrorCode::OperationTimedOut;
+                return Err(self.place.refused(NOT_DELIVERED, code, errors));
+            }
+        }
+        Ok(())
     }
 
     fn delivered(&self, producer: &BaseProducer<Deliveries>) -> Result<(), SinkError> {
@@ -357,12 +388,8 @@ impl Writer {
         match failed.take() {
             None => Ok(()),
             Some(code) => Err(match producer.client().fatal_error() {
-                Some((fatal, _)) => self
-                    .place
-                    .refused("records were not delivered", fatal, errors),
-                None => self
-                    .place
-                    .refused("records were not delivered", code, errors),
+                Some((fatal, _)) => self.place.refused(NOT_DELIVERED, fatal, errors),
+                None => self.place.refused(NOT_DELIVERED, code, errors),
             }),
         }
     }

@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::native;
-use crate::kafka::{Connection, Errors, describe, is_denied};
+use crate::kafka::{Connection, Errors, describe, hear_out, is_denied};
 use crate::source::SourceError;
 
 /// How long one question to the cluster may take. Twice this is the longest that a source keeps its caller waiting.
@@ -172,16 +172,10 @@ impl Client {
         })
     }
 
-    /// Errors come with polling. Nothing is assigned or what is assigned is given up, so no message can be lost here.
+    /// Nothing is assigned or what is assigned is given up, so no message can be lost here.
     fn collect_errors(&self) {
-        let Some(consumer) = &self.consumer else {
-            return;
-        };
-        // With no time to wait a log line would end the look into the queue.
-        for _ in 0..64 {
-            if consumer.poll(Duration::from_millis(20)).is_none() {
-                break;
-            }
+        if let Some(consumer) = &self.consumer {
+            hear_out(consumer);
         }
     }
 

@@ -334,6 +334,115 @@ fn graph() -> Vec<Case> {
     ]
 }
 
+/// A sink beside the others that writes topic `log`, with this said otherwise.
+fn log(mode: &str, from: &str, field: &str, value: Value) -> Value {
+    let mut sink = json!({"name": "log", "from": from, "mode": mode,
+        "kafka": {"bootstrapServers": "kafka:9092", "topic": "log", "keyColumn": "region"}});
+    edit(&mut sink, field, value);
+    sink
+}
+
+fn logs() -> Vec<Case> {
+    let append = |field, value, code, path: &str| {
+        of(
+            "/sinks/9",
+            log("Append", "orders", field, value),
+            code,
+            path,
+        )
+    };
+    let update = |field, value, code, path: &str| {
+        of(
+            "/sinks/9",
+            log("Update", "revenue", field, value),
+            code,
+            path,
+        )
+    };
+    let both = json!({"bootstrapServers": "kafka:9092", "topic": "order-events"});
+    let (topic, kafka) = ("/kafka/topic", "sinks[2].kafka");
+    vec![
+        append(topic, json!("a b"), Address, &format!("{kafka}.topic")),
+        append(
+            "/kafka/bootstrapServers",
+            json!("kafka"),
+            Address,
+            &format!("{kafka}.bootstrapServers"),
+        ),
+        append(
+            "/kafka/progressTopic",
+            json!("log"),
+            OutOfRange,
+            &format!("{kafka}.progressTopic"),
+        ),
+        append("/kafka", both, Cycle, &format!("{kafka}.topic")),
+        append(
+            "/kafka/tls",
+            json!({"key": secret("k", "k")}),
+            Together,
+            &format!("{kafka}.tls"),
+        ),
+        append(
+            "/kafka/keyColumn",
+            json!(""),
+            OutOfRange,
+            &format!("{kafka}.keyColumn"),
+        ),
+        append("/stdout", json!({}), ExactlyOne, "sinks[2]"),
+        update(
+            "/keys",
+            json!(["window_start", "region"]),
+            Misplaced,
+            "sinks[2].keys",
+        ),
+        update(
+            "/kafka/keyColumn",
+            Value::Null,
+            Together,
+            &format!("{kafka}.keyColumn"),
+        ),
+        update("/from", json!("orders"), NotBuilt, "sinks[2].mode"),
+    ]
+}
+
+#[test]
+fn a_log_takes_rows_and_changes_and_takes_nothing_back() {
+    logs().iter().for_each(check);
+    let with = |query: Value| {
+        let mut spec = orders();
+        edit(
+            &mut spec,
+            "/steps/9",
+            json!({"name": "big", "from": "revenue", "query": query}),
+        );
+        edit(
+            &mut spec,
+            "/sinks/9",
+            log("Update", "big", "/kafka/keyColumn", json!("region")),
+        );
+        found(spec)
+    };
+    assert_eq!(with(json!({"select": "*"})), []);
+    let refused = [(Misplaced, "spec.sinks[2].mode".to_owned())];
+    assert_eq!(with(json!({"where": "n > 1"})), refused);
+    let mut closed = orders();
+    edit(
+        &mut closed,
+        "/steps/9",
+        json!({"name": "big", "from": "revenue", "query": {"where": "n > 1"}}),
+    );
+    edit(
+        &mut closed,
+        "/sinks/9",
+        log("Append", "big", "/kafka/keyColumn", json!("region")),
+    );
+    assert_eq!(
+        found(closed),
+        [],
+        "a window that closed is never taken back"
+    );
+}
+
 fn hops(size: &str, slide: &str) -> Case {
     let window = json!({"hopping": {"size": size, "slide": slide}});
     let at = "steps[0].aggregate.window.hopping.slide";

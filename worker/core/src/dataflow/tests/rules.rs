@@ -176,3 +176,48 @@ fn random_rows_meet_the_fate_that_a_naive_evaluation_gives_them() {
         check_all(&records);
     }
 }
+
+#[test]
+fn a_row_without_the_key_that_a_topic_needs_is_a_dead_letter_and_stays_in_the_other_sinks() {
+    let spec = json!({
+        "checkpoint": {"path": "s3://lake/_c"},
+        "deadLetter": {"files": {"path": "s3://lake/_d"}},
+        "sources": [{"name": "in", "kafka": {"bootstrapServers": "k:1", "topic": "t"},
+            "schema": {"fields": [{"name": "kind", "type": "string", "optional": true}, {"name": "n", "type": "long"}]}}],
+        "steps": [{"name": "positive", "from": "in", "query": {"where": "n > 0"}}],
+        "sinks": [
+            {"name": "log", "from": "positive",
+             "kafka": {"bootstrapServers": "k:1", "topic": "log", "keyColumn": "kind"}},
+            {"name": "out", "from": "positive", "stdout": {}}]});
+    let checked = check(&serde_json::from_value(spec).unwrap()).unwrap();
+    let mut dataflow = Dataflow::new(&checked).unwrap();
+    dataflow.open(Micros(0)).unwrap();
+    let records = [
+        r#"{"n":0}"#,
+        r#"{"n":1,"kind":"a"}"#,
+        r#"{"n":2}"#,
+        r#"{"n":3,"kind":"b"}"#,
+    ];
+    let pushed = dataflow.push(&name("in"), &raw(0, &records)).unwrap();
+    let rejects = pushed.rejected.iter();
+    let rejects: Vec<_> = rejects
+        .map(|(sink, r)| (sink.as_str(), r.record, r.code))
+        .collect();
+    assert_eq!(rejects, [("log", 2, RejectCode::NullKey)]);
+    let rows = |batch: &SinkBatch| match batch {
+        SinkBatch::Rows(rows) => rows.column(1).as_primitive::<Int64Type>().values().to_vec(),
+        SinkBatch::Changes { .. } => panic!("{batch:?}"),
+    };
+    let sinks: Vec<_> = pushed
+        .sinks
+        .iter()
+        .map(|(sink, batch)| (sink.as_str(), rows(batch)))
+        .collect();
+    assert_eq!(sinks, [("log", vec![1, 3]), ("out", vec![1, 2, 3])]);
+    let ledger = dataflow.close(&Idle::new()).unwrap().ledger;
+    assert_eq!(
+        (ledger.sinks[&name("log")], ledger.sinks[&name("out")]),
+        (2, 3)
+    );
+    assert_eq!(ledger.steps[&name("log")].rejected, 1);
+}

@@ -1,0 +1,391 @@
+//! The orders pipeline with two topics beside its tables: every order, and every change of a window. What readers of committed
+//! records see is what an evaluation of the ledger says, whatever becomes of workers and broker.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Instant;
+
+use evp_api::reason;
+use evp_tests::oracle::{Expected, Table};
+use evp_tests::{bed, succeed};
+use evp_worker::checkpointer::{Moment, Step};
+use futures::StreamExt;
+use serde_json::{Value, json};
+
+use super::broker::Broker;
+use super::end_to_end::PLANTED;
+use super::pipeline::{Feed, Pipeline};
+use crate::parts::kafka::topic::{Record, Topic};
+
+const RECORDS: i64 = 700;
+
+/// Cells run at the same time: more than cores, for a worker mostly waits.
+const AT_ONCE: usize = 4;
+
+/// Columns that are times: readers of tables tell them to the microsecond.
+const TIMES: [&str; 4] = [
+    "event_timestamp",
+    "kafka_ingest_ts",
+    "window_start",
+    "window_end",
+];
+
+/// The topics that a pipeline writes.
+struct Written {
+    log: Topic,
+    totals: Topic,
+}
+
+impl Written {
+    async fn by(pipeline: &mut Pipeline, broker: &str) -> Self {
+        let topic = async || {
+            let topic = Topic::on(broker, &Topic::name_only().name);
+            topic.make(3).await;
+            topic
+        };
+        let written = Self {
+            log: topic().await,
+            totals: topic().await,
+        };
+        let source = pipeline.manifest["spec"]["sources"][0]["kafka"].clone();
+        let kafka = |topic: &Topic, key: &str| {
+            json!({
+                "bootstrapServers": source["bootstrapServers"], "tls": source["tls"], "sasl": source["sasl"],
+                "topic": topic.name, "keyColumn": key,
+            })
+        };
+        let sinks = pipeline.manifest["spec"]["sinks"].as_array_mut().unwrap();
+        sinks.push(json!({"name": "log", "from": "with-offsets", "kafka": kafka(&written.log, "order_id")}));
+        sinks.push(
+            json!({"name": "totals", "from": "revenue", "mode": "Update", "kafka": kafka(&written.totals, "region")}),
+        );
+        written
+    }
+
+    /// Stops the test unless the topics hold what is expected, once, each record under its key and in its order.
+    async fn assert_holds(&self, expected: &Expected) {
+        let (log, totals) = (self.log.committed().await, self.totals.committed().await);
+        for (records, key) in [(&log, "order_id"), (&totals, "region")] {
+            assert_told_apart(records);
+            for record in records {
+                assert_eq!(
+                    Some(value(record)[key].as_str().unwrap()),
+                    record.key.as_deref()
+                );
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let rows: Vec<_> = log.iter().map(value).collect();
+        compare(expected, Table::Bronze, &rows, dir.path());
+        compare(expected, Table::Gold, &newest(&totals), dir.path());
+    }
+}
+
+/// The last change of each window. All changes of one have one key, so one partition and one order.
+fn newest(changes: &[Record]) -> Vec<Value> {
+    let mut windows: BTreeMap<String, Value> = BTreeMap::new();
+    for change in changes.iter().map(value) {
+        let names = ["window_start", "region", "product_category"];
+        let key = names.map(|name| change[name].to_string()).concat();
+        let before = windows.insert(key, change.clone());
+        let count = |row: &Value| row["order_count"].as_i64().unwrap();
+        assert!(before.is_none_or(|before| count(&before) < count(&change)));
+    }
+    windows.into_values().collect()
+}
+
+/// No two records are the same one, and epochs follow each other in every partition.
+fn assert_told_apart(records: &[Record]) {
+    let mut seen = BTreeSet::new();
+    let mut last: BTreeMap<i32, (u64, u64)> = BTreeMap::new();
+    for record in records {
+        let (epoch, row) = (number(record, "evp-epoch"), number(record, "evp-row"));
+        assert!(seen.insert((epoch, row)), "{record:?}");
+        let before = last.insert(record.partition, (epoch, row));
+        assert!(
+            before.is_none_or(|before| before < (epoch, row)),
+            "{record:?}"
+        );
+    }
+}
+
+fn header<'a>(record: &'a Record, name: &str) -> &'a str {
+    let found = record.headers.iter().find(|(key, _)| key == name);
+    &found.unwrap().1
+}
+
+fn number(record: &Record, name: &str) -> u64 {
+    header(record, name).parse().unwrap()
+}
+
+/// A record's row as foreign readers tell rows of tables.
+fn value(record: &Record) -> Value {
+    let mut row: Value = serde_json::from_str(record.value.as_ref().unwrap()).unwrap();
+    for name in TIMES {
+        if let Some(time) = row.get(name).and_then(Value::as_str) {
+            let time: jiff::Timestamp = time.parse().unwrap();
+            row[name] = json!(time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string());
+        }
+    }
+    row
+}
+
+fn compare(expected: &Expected, table: Table, rows: &[Value], dir: &Path) {
+    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let actual = dir.join(format!("{table:?}.jsonl"));
+    std::fs::write(&actual, lines).unwrap();
+    expected.assert_equals_dump(table, &[], &actual);
+}
+
+/// What Kafka's own consumer prints of a topic, by partition and in its order.
+fn read_by_java(topic: &Topic) -> Vec<String> {
+    let mut java = Command::new("java");
+    java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
+        .arg(format!("{}/*", bed("EVP_BED_KAFKA_LIBS")))
+        .arg("org.apache.kafka.tools.consumer.ConsoleConsumer")
+        .args(["--bootstrap-server", &topic.broker, "--topic", &topic.name])
+        .args(["--from-beginning", "--isolation-level", "read_committed"])
+        .args(["--timeout-ms", "5000"]);
+    for shown in ["partition", "headers", "key"] {
+        java.args(["--property", &format!("print.{shown}=true")]);
+    }
+    let printed = String::from_utf8(succeed(&mut java).stdout).unwrap();
+    let mut lines: Vec<_> = printed.lines().map(str::to_owned).collect();
+    lines.sort_by_key(|line| line.split('\t').next().map(str::to_owned));
+    lines
+}
+
+fn as_java_prints(record: &Record) -> String {
+    let headers = record
+        .headers
+        .iter()
+        .map(|(key, value)| format!("{key}:{value}"));
+    [
+        format!("Partition:{}", record.partition),
+        headers.collect::<Vec<_>>().join(","),
+        record.key.clone().unwrap(),
+        record.value.clone().unwrap(),
+    ]
+    .join("\t")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "bed"]
+async fn topics_are_what_an_evaluation_of_the_ledger_says_to_kafkas_own_reader_too() {
+    let mut feed = Feed::new(3).await;
+    feed.send(&format!("--limit 1500 --seed 1 {PLANTED}")).await;
+    let mut pipeline = Pipeline::new(&feed.topic.name);
+    let written = Written::by(&mut pipeline, &feed.topic.broker).await;
+    let mut worker = pipeline.start("a");
+    let report = worker
+        .until("the middle", |p| {
+            p.ledger.read > 500 && p.ledger.read < 1500
+        })
+        .await;
+    let told: Vec<_> = report.sinks.iter().map(|s| s.delivery.as_str()).collect();
+    assert_eq!(told, ["ExactlyOnce"; 4]);
+    worker.kill();
+    pipeline.commit("b", 1500).await;
+    let expected = feed.expected();
+    pipeline.assert_holds(&expected).await;
+    written.assert_holds(&expected).await;
+    for topic in [&written.log, &written.totals] {
+        let ours: Vec<_> = topic.committed().await.iter().map(as_java_prints).collect();
+        assert_eq!(read_by_java(topic), ours);
+    }
+}
+
+/// The steps that a Kafka sink takes.
+fn takes(step: Step) -> bool {
+    matches!(
+        step,
+        Step::OutboxPut
+            | Step::Probe
+            | Step::Begin
+            | Step::Write
+            | Step::CommitSend
+            | Step::CommitAck
+    )
+}
+
+async fn crashed_and_started_again(at: String, topic: String, expected: Arc<Expected>) {
+    let begun = Instant::now();
+    let mut pipeline = Pipeline::new(&topic);
+    let written = Written::by(&mut pipeline, &bed("EVP_BED_KAFKA")).await;
+    if at.starts_with("probe") {
+        let mut worker = pipeline.start("a");
+        worker.until("a second epoch", |p| p.epoch >= 2).await;
+        worker.kill();
+    }
+    pipeline.start_armed("b", &at).crashed().await;
+    pipeline.commit("b", RECORDS).await;
+    pipeline.assert_holds(&expected).await;
+    written.assert_holds(&expected).await;
+    eprintln!("{at}: {:.1} s", begun.elapsed().as_secs_f32());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "bed"]
+async fn a_worker_that_crashes_at_any_step_of_a_topic_loses_and_doubles_nothing() {
+    let mut feed = Feed::new(3).await;
+    feed.send(&format!("--limit {RECORDS} --seed 3 {PLANTED}"))
+        .await;
+    let expected = feed.expected();
+    let mut cells = Vec::new();
+    for step in Step::ALL.iter().filter(|step| takes(**step)) {
+        for sink in ["log", "totals"] {
+            for moment in [Moment::Before, Moment::After] {
+                let moment = format!("{moment:?}").to_lowercase();
+                let pass = if *step == Step::Probe { 1 } else { 2 };
+                cells.push(format!("{}@{sink}:{moment}:{pass}", step.name()));
+            }
+        }
+    }
+    let count = cells.len();
+    let failed: Vec<String> = futures::stream::iter(cells)
+        .map(|at| {
+            let (topic, expected) = (feed.topic.name.clone(), Arc::clone(&expected));
+            let done = tokio::spawn(crashed_and_started_again(at.clone(), topic, expected));
+            async move { done.await.is_err().then_some(at) }
+        })
+        .buffer_unordered(AT_ONCE)
+        .filter_map(async |failed| failed)
+        .collect()
+        .await;
+    assert!(
+        failed.is_empty(),
+        "{} of {count} crash points: {failed:#?}",
+        failed.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "bed"]
+async fn a_worker_that_slept_while_another_took_over_adds_nothing_to_the_topics() {
+    let mut feed = Feed::new(3).await;
+    feed.send(&format!("--limit {RECORDS} --seed 5 {PLANTED}"))
+        .await;
+    let mut pipeline = Pipeline::new(&feed.topic.name);
+    let written = Written::by(&mut pipeline, &feed.topic.broker).await;
+    pipeline.set("/checkpoint/maxRecordsPerEpoch", 20);
+    let mut asleep = pipeline.start("a");
+    asleep
+        .until("the middle", |p| p.ledger.read > 100 && p.ledger.read < 500)
+        .await;
+    asleep.signal("STOP");
+    let mut worker = pipeline.start("b");
+    worker
+        .until("its own epochs", |p| p.term == 2 && p.ready)
+        .await;
+    asleep.signal("CONT");
+    asleep.halted(reason::FENCED).await;
+    worker
+        .until("all is committed", |p| p.ledger.read == RECORDS)
+        .await;
+    worker.terminate().await;
+    let expected = feed.expected();
+    pipeline.assert_holds(&expected).await;
+    written.assert_holds(&expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "bed"]
+async fn a_broker_that_dies_under_its_transactions_loses_and_doubles_nothing() {
+    let broker = Broker::start();
+    let mut feed = Feed::at(&broker.setting("EVP_BED_KAFKA"), 3).await;
+    let mut pipeline = Pipeline::new(&feed.topic.name);
+    pipeline.set(
+        "/sources/0/kafka/bootstrapServers",
+        broker.setting("EVP_BED_KAFKA_SASL_SSL"),
+    );
+    let authority = std::fs::read_to_string(broker.setting("EVP_BED_KAFKA_CA")).unwrap();
+    pipeline.put_secret("kafka-orders", "ca.crt", &authority);
+    pipeline.set("/checkpoint/maxRecordsPerEpoch", 20);
+    let written = Written::by(&mut pipeline, &feed.topic.broker).await;
+    feed.send(&format!("--limit 1000 --seed 17 {PLANTED}"))
+        .await;
+    let mut worker = pipeline.start("a");
+    for kill in 1..=2 {
+        worker
+            .until("the middle of the stream", |p| {
+                p.ready && p.ledger.read > (kill - 1) * 1_000 && p.ledger.read < kill * 1_000
+            })
+            .await;
+        broker.run(&["kill", "kafka"]);
+        worker.until("it is noticed", |p| !p.ready).await;
+        broker.run(&["up", "kafka"]);
+        let seed = 17 + kill;
+        feed.send(&format!("--limit 1000 --seed {seed} {PLANTED}"))
+            .await;
+    }
+    let report = worker
+        .until("all is committed", |p| {
+            p.ready && p.ledger.read == feed.sent()
+        })
+        .await;
+    assert!(report.ledger.balanced, "{report:?}");
+    worker.terminate().await;
+    let expected = feed.expected();
+    pipeline.assert_holds(&expected).await;
+    written.assert_holds(&expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "bed"]
+async fn at_least_once_what_comes_again_is_told_by_its_headers() {
+    let mut feed = Feed::new(3).await;
+    feed.send(&format!("--limit {RECORDS} --seed 6 {PLANTED}"))
+        .await;
+    let mut pipeline = Pipeline::new(&feed.topic.name);
+    let written = Written::by(&mut pipeline, &feed.topic.broker).await;
+    pipeline.manifest["spec"]["sinks"][2]["kafka"]["delivery"] = json!("AtLeastOnce");
+    // All of the epoch is sent, and nobody has noted it.
+    pipeline
+        .start_armed("b", "write@log:after:2")
+        .crashed()
+        .await;
+    let mut worker = pipeline.start("b");
+    let report = worker
+        .until("all is committed", |p| p.ledger.read == RECORDS)
+        .await;
+    assert_eq!(report.sinks[2].delivery, "AtLeastOnce");
+    worker.terminate().await;
+    let records = written.log.committed().await;
+    let name = |record: &Record| (number(record, "evp-epoch"), number(record, "evp-row"));
+    let each: BTreeMap<_, Value> = records.iter().map(|r| (name(r), value(r))).collect();
+    for record in &records {
+        assert_eq!(value(record), each[&name(record)]);
+    }
+    let rows: Vec<_> = each.into_values().collect();
+    let dir = tempfile::tempdir().unwrap();
+    compare(&feed.expected(), Table::Bronze, &rows, dir.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "bed"]
+async fn a_topic_that_is_missing_is_waited_for() {
+    let mut feed = Feed::new(2).await;
+    feed.send("--limit 200 --seed 7").await;
+    let mut pipeline = Pipeline::new(&feed.topic.name);
+    let written = Written::by(&mut pipeline, &feed.topic.broker).await;
+    let missing = Topic::name_only();
+    pipeline.manifest["spec"]["sinks"][2]["kafka"]["topic"] = json!(missing.name);
+    let mut worker = pipeline.start("a");
+    let halt = worker.halted(reason::TOPIC_MISSING).await;
+    assert!(
+        !halt.stalled && halt.message.contains(&missing.name),
+        "{halt:?}"
+    );
+    missing.make(3).await;
+    worker
+        .until("it goes on by itself", |p| p.ready && p.ledger.read == 200)
+        .await;
+    worker.terminate().await;
+    let written = Written {
+        log: missing,
+        ..written
+    };
+    written.assert_holds(&feed.expected()).await;
+}
