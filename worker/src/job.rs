@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use evp_api::plan::{
-    KafkaSinkPlan, Mode, NodeName, ParquetPlan, SinkKind, SinkPlan, SourceKind, SourcePlan,
-    StoragePath,
+    Delivery, KafkaSinkPlan, Mode, NodeName, ParquetPlan, SinkKind, SinkPlan, SourceKind,
+    SourcePlan, StoragePath,
 };
 use evp_core::check::CheckedPlan;
 use evp_core::protocol::head::{Body, SinkEntry, SinkIdentity};
@@ -219,10 +219,21 @@ impl SinkOpener<'_> {
             incarnation: &self.body.incarnation,
             lane: &self.body.lane,
         };
-        let target = targets(self.checked).remove(name).unwrap_or_default();
+        let targets = targets(self.checked);
+        let lasting = |name: &NodeName| Some(space.lasting(name, targets.get(name)?));
+        let is_sibling = |sink: &&SinkPlan| match &sink.kind {
+            SinkKind::Kafka(other) => {
+                &sink.name != name
+                    && other.progress_topic == plan.progress_topic
+                    && other.delivery == Delivery::ExactlyOnce
+            }
+            SinkKind::Delta(_) | SinkKind::Stdout => false,
+        };
+        let siblings = self.checked.plan.sinks.iter().filter(is_sibling);
         let settings = KafkaSinkSettings {
             identity: entry.identity.clone(),
-            name: space.lasting(name, &target),
+            name: lasting(name).unwrap_or_else(|| entry.identity.clone()),
+            siblings: siblings.filter_map(|sink| lasting(&sink.name)).collect(),
             plan: plan.clone(),
             secrets: self.parts.secrets.clone(),
             asks_only: self.parts.topics == Topics::Asked,

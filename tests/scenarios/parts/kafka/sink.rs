@@ -39,6 +39,7 @@ impl World {
         let settings = KafkaSinkSettings {
             identity: SinkIdentity("0123456789abcdef".repeat(4)),
             name: SinkIdentity(format!("name-{}", topic.name)),
+            siblings: Vec::new(),
             plan: KafkaSinkPlan {
                 bootstrap_servers: env("EVP_BED_KAFKA"),
                 topic: topic.name.clone(),
@@ -303,6 +304,22 @@ async fn progress_is_found_among_that_of_many_sinks_and_behind_what_they_are_abo
     assert!(waits.is_err(), "{waits:?}");
     about_to.commit().await;
     assert_eq!(within(asks).await.unwrap(), Some(Epoch(2)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "bed"]
+async fn what_another_sink_of_a_dead_worker_left_open_is_ended_by_the_first_that_starts() {
+    let mut world = World::new(1).await;
+    world.progress.make_with(1, "compact").await;
+    let sibling = format!("{}-sibling", world.topic.name);
+    let left = world.progress.open_transaction_as(&sibling, "{}").await;
+    world.settings.siblings = vec![SinkIdentity(sibling)];
+    let mut sink = world.sink("a").await;
+    let intent = world.sealed(&mut sink, 1, &[1]).await;
+    assert_eq!(within(sink.probe(&intent)).await.unwrap(), None);
+    within(sink.roll_forward(&intent)).await.unwrap();
+    left.fails().await;
+    assert_eq!(world.seen().await, [1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

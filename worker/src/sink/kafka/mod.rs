@@ -55,6 +55,8 @@ pub struct KafkaSinkSettings {
     pub identity: SinkIdentity,
     /// Name of the sink at its target, whatever was reset or removed in between: `transactional.id`, and key of its progress.
     pub name: SinkIdentity,
+    /// Names of the pipeline's other sinks on the same progress topic: what they left open when the worker died is in our way.
+    pub siblings: Vec<SinkIdentity>,
     /// The manifest's words.
     pub plan: KafkaSinkPlan,
     /// Where credentials are read, anew at each connection.

@@ -31,6 +31,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// until more of the topic comes.
 const LOOKS: u32 = 300;
 
+/// Looks after which such a transaction is not about to end.
+const STUCK: u32 = 20;
+
 /// The format this code writes, and the newest it reads.
 const FORMAT: u32 = 1;
 
@@ -76,12 +79,12 @@ pub(super) fn key_of_run(name: &SinkIdentity, nonce: &str) -> String {
 /// Reads the topic to the end that it has now.
 ///
 /// With open transactions before that end, those of other sinks, committed records behind them are not handed out yet: they are
-/// waited for. Our own are not open any more, for we began.
+/// waited for, and once that takes long, `unstick` may end some. Our own are not open any more, for we began.
 pub(super) fn read(
     (connection, cluster): (&Connection, &Cluster),
     place: &Place,
-    topic: &str,
-    name: &SinkIdentity,
+    (topic, name): (&str, &SinkIdentity),
+    unstick: &dyn Fn(),
 ) -> Result<Found, SinkError> {
     let reader = Reader {
         committed: consumer(connection, place, "read_committed")?,
@@ -89,7 +92,7 @@ pub(super) fn read(
         place,
         topic,
     };
-    reader.wait_for_others()?;
+    reader.wait_for_others(unstick)?;
     reader.read(name)
 }
 
@@ -111,15 +114,19 @@ impl Reader<'_> {
         Ok(range.map_err(|e| self.failed(&e, of))?.1)
     }
 
-    fn wait_for_others(&self) -> Result<(), SinkError> {
+    fn wait_for_others(&self, unstick: &dyn Fn()) -> Result<(), SinkError> {
         let end = self.end(self.all)?;
-        for _ in 0..LOOKS {
+        for look in 0..LOOKS {
+            if look == STUCK {
+                unstick();
+            }
             if self.end(&self.committed)? >= end {
                 return Ok(());
             }
             std::thread::park_timeout(LOOK);
         }
-        let what = "another sink's transaction is open on the progress topic; the broker ends it in a quarter of an hour at most";
+        let what = "another pipeline left a transaction open on the progress topic; its worker ends it when it starts again, or the broker in a \
+                    minute, at most a quarter of an hour";
         Err(self.place.unavailable(reason::SINK_UNAVAILABLE, what))
     }
 

@@ -39,9 +39,11 @@ const DELIVERY_MS: &str = "300000";
 /// Said of records that the brokers did not take.
 const NOT_DELIVERED: &str = "records were not delivered";
 
-/// How long a transaction may be open: as long as Kafka's brokers allow as they ship (`transaction.max.timeout.ms`), or, where they
-/// allow less, as long as Kafka's own clients ask for. One that takes longer is aborted by the broker, and applied again.
-const TRANSACTION_MS: [&str; 2] = ["900000", "60000"];
+/// How long a transaction may be open, once one failed: as long as Kafka's brokers allow as they ship
+/// (`transaction.max.timeout.ms`). One that takes longer is aborted by the broker, and applied again.
+const LONG_MS: &str = "900000";
+/// Where nothing went wrong yet: what a worker that died left open is in the way of others who read the progress topic.
+const SHORT_MS: &str = "60000";
 
 /// Bytes that librdkafka may hold undelivered, but for a single record that is larger.
 const QUEUE_BYTES: usize = 16 << 20;
@@ -63,6 +65,9 @@ pub(super) struct Writer {
     plan: KafkaSinkPlan,
     secrets: Secrets,
     place: Place,
+    siblings: Vec<SinkIdentity>,
+    /// A transaction failed in this run: it may have taken too long.
+    failed: bool,
     /// `None`: nothing was asked yet, or an answer was in doubt.
     live: Option<Live>,
 }
@@ -122,6 +127,7 @@ impl Writer {
             identity,
             name,
             plan,
+            siblings,
             secrets,
             nonce,
             asks_only: _,
@@ -136,6 +142,8 @@ impl Writer {
             place: Place::of(plan),
             plan: plan.clone(),
             secrets: secrets.clone(),
+            siblings: siblings.clone(),
+            failed: false,
             live: None,
         }
     }
@@ -161,7 +169,8 @@ impl Writer {
         if !cluster.topic(&place, topic).is_there()? {
             return Ok(None);
         }
-        Ok(progress::read((&connection, &cluster), &place, topic, &self.name)?.newest)
+        let found = progress::read((&connection, &cluster), &place, (topic, &self.name), &|| ());
+        Ok(found?.newest)
     }
 
     fn in_transactions(&self) -> bool {
@@ -188,8 +197,14 @@ impl Writer {
         let topic = &self.plan.progress_topic;
         let place = self.place.with_topic(topic);
         cluster.topic(&place, topic).hold_progress()?;
-        let mut live = self.producer(&self.config(&connection, largest))?;
-        let found = progress::read((&connection, &cluster), &place, topic, &self.name)?;
+        let config = self.config(&connection, largest);
+        let mut live = self.producer(&config)?;
+        let found = progress::read(
+            (&connection, &cluster),
+            &place,
+            (topic, &self.name),
+            &|| self.end_siblings(&config),
+        )?;
         live.progress = found.newest;
         live.stale = found.keys;
         Ok(live)
@@ -197,10 +212,12 @@ impl Writer {
 
     /// A producer; with transactions it has fenced whoever was there.
     fn producer(&self, config: &ClientConfig) -> Result<Live, SinkError> {
-        let mut longest = TRANSACTION_MS.into_iter();
+        let mut timeouts = [LONG_MS, SHORT_MS]
+            .into_iter()
+            .skip(usize::from(!self.failed));
         loop {
             let mut config = config.clone();
-            let timeout = longest.next();
+            let timeout = timeouts.next();
             if let Some(timeout) = timeout.filter(|_| self.in_transactions()) {
                 config.set("transaction.timeout.ms", timeout);
             }
@@ -227,6 +244,20 @@ impl Writer {
                 stale: Vec::new(),
                 open: false,
             });
+        }
+    }
+
+    /// Sinks are asked one after the other, so those that come later have not yet ended what they left open when the worker died.
+    /// One that is at work finds itself in doubt, and begins anew.
+    fn end_siblings(&self, config: &ClientConfig) {
+        for name in &self.siblings {
+            let mut config = config.clone();
+            config.set("transactional.id", &name.0);
+            let made = config.create_with_context::<_, BaseProducer<_>>(Deliveries::default());
+            let begun = made.and_then(|producer| producer.init_transactions(BEGIN));
+            if let Err(error) = begun {
+                tracing::debug!(%error, "what another sink left open is not ended");
+            }
         }
     }
 
@@ -418,7 +449,9 @@ impl Writer {
                 .place
                 .unavailable(evp_api::reason::SINK_UNAVAILABLE, what));
         };
-        work(self, &mut live)?;
+        let done = work(self, &mut live);
+        self.failed |= done.is_err();
+        done?;
         self.live = Some(live);
         Ok(())
     }
