@@ -227,7 +227,7 @@ impl SinkOpener<'_> {
                     && other.progress_topic == plan.progress_topic
                     && other.delivery == Delivery::ExactlyOnce
             }
-            SinkKind::Delta(_) | SinkKind::Stdout => false,
+            SinkKind::Delta(_) | SinkKind::Parquet(_) | SinkKind::Stdout => false,
         };
         let siblings = self.checked.plan.sinks.iter().filter(is_sibling);
         let settings = KafkaSinkSettings {

@@ -200,10 +200,9 @@ fn additions_and_removals_keep_state() {
     check("spec.sinks[bronze].delta.path", StateKept, |s| {
         s["sinks"][0]["delta"]["path"] = json!("s3://lake/other");
     });
-    let to = |topic: &str| json!({"bootstrapServers": "kafka:9092", "topic": topic});
     let to_topic = changes(|s| {
         s["sinks"][0].as_object_mut().unwrap().remove("delta");
-        s["sinks"][0]["kafka"] = to("log");
+        s["sinks"][0]["kafka"] = json!({"bootstrapServers": "kafka:9092", "topic": "log"});
     });
     assert_eq!(worst(&to_topic), Some(StateKept), "{to_topic:?}");
     for (field, class) in [

@@ -197,7 +197,8 @@ fn a_row_without_the_key_that_a_topic_needs_is_a_dead_letter_and_stays_in_the_ot
         r#"{"n":1,"kind":"a"}"#,
         r#"{"n":2}"#,
         r#"{"n":3,"kind":"b"}"#,
-    ];
+    ]
+    .map(str::to_owned);
     let pushed = dataflow.push(&name("in"), &raw(0, &records)).unwrap();
     let rejects = pushed.rejected.iter();
     let rejects: Vec<_> = rejects
