@@ -3,6 +3,7 @@
 pub mod dead_letters;
 pub mod delta;
 pub mod files;
+pub mod outbox;
 pub mod parquet_writer;
 pub mod stdout;
 

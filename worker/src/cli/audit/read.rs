@@ -12,7 +12,7 @@ use evp_core::protocol::paths::{self, Lane};
 use futures::StreamExt;
 
 use crate::cli::Fault;
-use crate::sink::delta::staged;
+use crate::sink::outbox::staged;
 use crate::store::{Location, Store};
 
 /// Copies asked for at the same time. Each is a few KiB; one with large intents a few hundred.

@@ -10,7 +10,6 @@ mod apply;
 mod data_files;
 mod log;
 mod merge;
-mod outbox;
 mod partition;
 mod prune;
 mod reader;
@@ -30,9 +29,8 @@ use evp_api::reason;
 use evp_core::protocol::head::SinkIdentity;
 
 pub use append::DeltaAppend;
-pub use outbox::Outbox;
 pub use target::Target;
-pub use upsert::{DeltaUpsert, staged};
+pub use upsert::DeltaUpsert;
 
 use self::data_files::Names;
 use self::partition::Partitioning;

@@ -10,9 +10,8 @@ use async_trait::async_trait;
 use evp_api::reason;
 use evp_core::dataflow::SinkBatch;
 use evp_core::position::Epoch;
-use evp_core::protocol::head::{Intent, StateFile};
+use evp_core::protocol::head::Intent;
 use evp_core::protocol::paths::unique;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::actions::{ActiveFile, Commit, CommitInfo};
@@ -21,28 +20,14 @@ use super::apply::{Attempt, Rolling};
 use super::data_files::{DataFiles, Names};
 use super::log::TableLog;
 use super::merge::{Merge, Merged};
-use super::outbox::{ChangeSet, Changes, Keys, Outbox, Stored};
 use super::support::{self, Writes};
 use super::{DeltaSettings, Shape};
 use crate::checkpointer::{CommitPermit, Moment, Step};
+use crate::sink::outbox::{Body, ChangeSet, Changes, Keys, Outbox};
 use crate::sink::{Applied, Sink, SinkError};
 
 /// Files whose list is kept between epochs; a longer one is read from the log each time.
 const FILES_KEPT: usize = 10_000;
-
-/// What the head keeps for one epoch of this sink.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Body {
-    outbox: Stored,
-    changes: usize,
-}
-
-/// The outbox object that an intent of this sink names. `None`: the intent is another sink's.
-pub fn staged(intent: &Intent) -> Option<StateFile> {
-    let body: Body = serde_json::from_value(intent.body.clone()).ok()?;
-    Some(body.outbox.file())
-}
 
 /// A Delta table whose rows are kept by key.
 pub struct DeltaUpsert {

@@ -23,10 +23,11 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
 
 use self::faults::Faults;
-use super::{DeltaAppend, DeltaSettings, DeltaUpsert, Outbox, Target};
+use super::{DeltaAppend, DeltaSettings, DeltaUpsert, Target};
 use crate::checkpointer::CrashPoints;
 use crate::cli::query::{Written, ask, open_tables};
 use crate::clock::Clock;
+use crate::sink::outbox::Outbox;
 use crate::sink::{Applied, Sink, SinkError};
 
 const APP: &str = "0123456789abcdef0123456789abcdef";

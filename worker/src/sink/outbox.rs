@@ -14,14 +14,14 @@ use arrow::ipc::writer::FileWriter;
 use arrow::row::{RowConverter, SortField};
 use evp_api::reason;
 use evp_core::protocol::digest::Digest;
-use evp_core::protocol::head::StateFile;
+use evp_core::protocol::head::{Intent, StateFile};
 use evp_core::protocol::paths::Lane;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
-use super::target::Target;
-use crate::sink::SinkError;
+use super::SinkError;
+use super::delta::Target;
 
 /// Most bytes of changes that one epoch may hold.
 const MOST_BYTES: usize = 64 << 20;
@@ -59,6 +59,22 @@ impl Stored {
             sha256: self.digest.clone(),
         }
     }
+}
+
+/// What the head keeps for one epoch of a sink that stages in the outbox.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Body {
+    /// The object.
+    pub(super) outbox: Stored,
+    /// Rows in it.
+    pub(super) changes: usize,
+}
+
+/// The outbox object that an intent names. `None`: the intent is of a sink that has none.
+pub fn staged(intent: &Intent) -> Option<StateFile> {
+    let body: Body = serde_json::from_value(intent.body.clone()).ok()?;
+    Some(body.outbox.file())
 }
 
 /// One change a key.
