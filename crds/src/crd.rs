@@ -162,8 +162,13 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
     (
         "spec.sinks[]",
-        "[has(self.delta), has(self.stdout)].exists_one(given, given)",
-        "must have exactly one kind: `delta` or `stdout`",
+        "[has(self.delta), has(self.postgres), has(self.stdout)].exists_one(given, given)",
+        "must have exactly one kind: `delta`, `postgres` or `stdout`",
+    ),
+    (
+        "spec.sinks[].postgres.tls",
+        "has(self.cert) == has(self.key)",
+        "`cert` and `key` must be given together",
     ),
 ];
 

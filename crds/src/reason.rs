@@ -108,6 +108,8 @@ reasons! {
     SINK_HISTORY_LOST = "SinkHistoryLost";
     /// The table exists with columns, partitions or features that do not fit.
     TABLE_MISMATCH = "TableMismatch";
+    /// The database, schema or table that a sink writes does not exist, and the sink does not create it.
+    TABLE_MISSING = "TableMissing";
     /// Other writers keep changing the table; the commit is tried again by itself.
     TABLE_CONTENDED = "TableContended";
     /// A file that an epoch staged for a sink is gone.

@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 use std::io::stdout;
 use std::time::Duration;
 
-use evp_api::plan::{Mode, NodeName, SinkKind, SinkPlan, SourceKind, SourcePlan, StoragePath};
+use evp_api::plan::{
+    DeltaPlan, Mode, NodeName, PostgresPlan, SinkKind, SinkPlan, SourceKind, SourcePlan,
+    StoragePath,
+};
 use evp_core::check::CheckedPlan;
+use evp_core::position::{Epoch, Term};
 use evp_core::protocol::head::{Body, SinkEntry, SinkIdentity};
+use evp_core::protocol::identity::Namespace;
 
 use crate::checkpointer::CrashPoints;
 use crate::clock::SharedClock;
@@ -16,6 +21,7 @@ use crate::settings::MemoryBudget;
 use crate::sink::delta::{DeltaAppend, DeltaSettings, DeltaUpsert, Target};
 use crate::sink::files::{DeadLetterSettings, DeadLetterSink};
 use crate::sink::outbox::Outbox;
+use crate::sink::postgres::{PostgresSettings, PostgresSink, PostgresWriter};
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{Sink, SinkError};
 use crate::source::Source;
@@ -76,6 +82,7 @@ pub fn source(plan: &SourcePlan, parts: &Parts, kafka_sources: usize) -> Box<dyn
 pub fn targets(checked: &CheckedPlan) -> BTreeMap<NodeName, String> {
     let target = |sink: &SinkPlan| match &sink.kind {
         SinkKind::Delta(delta) => delta.path.to_string(),
+        SinkKind::Postgres(postgres) => postgres.target(),
         SinkKind::Stdout => "stdout".to_owned(),
     };
     let sinks = checked
@@ -103,6 +110,10 @@ pub struct SinkOpener<'a> {
     pub body: &'a Body,
     /// A nonce of this run: names of files are unique by it.
     pub nonce: &'a str,
+    /// Under which the lane is owned; 0: sinks are only asked.
+    pub term: Term,
+    /// Rows that a sink refuses after the decision are kept; else they stop it.
+    pub keeps_rejects: bool,
 }
 
 /// A sink that could not be opened.
@@ -141,9 +152,19 @@ impl SinkOpener<'_> {
     }
 
     async fn sink(&self, plan: &SinkPlan, entry: &SinkEntry) -> Result<Box<dyn Sink>, OpenError> {
-        let SinkKind::Delta(delta) = &plan.kind else {
-            return Ok(Box::new(StdoutSink::new(stdout())));
-        };
+        match &plan.kind {
+            SinkKind::Delta(delta) => self.delta(plan, delta, entry).await,
+            SinkKind::Postgres(postgres) => self.postgres(plan, postgres, entry).await,
+            SinkKind::Stdout => Ok(Box::new(StdoutSink::new(stdout()))),
+        }
+    }
+
+    async fn delta(
+        &self,
+        plan: &SinkPlan,
+        delta: &DeltaPlan,
+        entry: &SinkEntry,
+    ) -> Result<Box<dyn Sink>, OpenError> {
         let settings = DeltaSettings {
             identity: entry.identity.clone(),
             target: target(&self.parts.storage.open(&delta.path)?),
@@ -156,14 +177,52 @@ impl SinkOpener<'_> {
         Ok(match plan.mode {
             Mode::Append => Box::new(DeltaAppend::open(settings).await?),
             Mode::Update => {
-                let outbox = Outbox {
-                    store: self.checkpoint.root.clone(),
-                    checkpoint: self.checkpoint.prefix.clone(),
-                    lane: self.body.lane.clone(),
-                };
-                Box::new(DeltaUpsert::open(settings, plan.keys.clone(), outbox).await?)
+                Box::new(DeltaUpsert::open(settings, plan.keys.clone(), self.outbox()).await?)
             }
         })
+    }
+
+    async fn postgres(
+        &self,
+        plan: &SinkPlan,
+        postgres: &PostgresPlan,
+        entry: &SinkEntry,
+    ) -> Result<Box<dyn Sink>, OpenError> {
+        // Neither incarnation nor epoch: a zombie of an earlier life finds the row of the newest one.
+        let space = Namespace {
+            checkpoint: &self.body.checkpoint,
+            incarnation: "",
+            lane: &self.body.lane,
+        };
+        let settings = PostgresSettings {
+            plan: postgres.clone(),
+            secrets: self.parts.secrets.clone(),
+            rows: self.checked.sinks[&plan.name].clone(),
+            mode: plan.mode,
+            keys: plan.keys.clone(),
+            null_keys: plan.mode == Mode::Update && self.checked.plan.aggregate_above(&plan.from),
+            keeps_rejects: self.keeps_rejects,
+            writer: PostgresWriter {
+                sink: space.sink(&plan.name, &postgres.target(), Epoch(0)).0,
+                name: plan.name.to_string(),
+                incarnation: self.body.incarnation.clone(),
+                added_at: entry.added_at,
+                term: self.term,
+            },
+            outbox: self.outbox(),
+            checkpoint: target(self.checkpoint),
+            nonce: self.nonce.to_owned(),
+            crash: self.parts.crash.of_sink(&plan.name),
+        };
+        Ok(Box::new(PostgresSink::open(settings).await?))
+    }
+
+    fn outbox(&self) -> Outbox {
+        Outbox {
+            store: self.checkpoint.root.clone(),
+            checkpoint: self.checkpoint.prefix.clone(),
+            lane: self.body.lane.clone(),
+        }
     }
 
     fn dead_letters(
@@ -209,7 +268,7 @@ pub fn places(checked: &CheckedPlan) -> Vec<(String, StoragePath)> {
     );
     let tables = plan.sinks.iter().filter_map(|sink| match &sink.kind {
         SinkKind::Delta(delta) => Some((format!("sink {}", sink.name), delta.path.clone())),
-        SinkKind::Stdout => None,
+        SinkKind::Postgres(_) | SinkKind::Stdout => None,
     });
     places.extend(tables);
     places

@@ -109,6 +109,12 @@ pub const TABLE: &[(&str, Class)] = &[
     ("sinks[-]", Class::StateKept),
     ("sinks[*].delta", Class::StateKept),
     ("sinks[*].delta.path", Class::StateKept),
+    ("sinks[*].postgres", Class::StateKept),
+    ("sinks[*].postgres.host", Class::StateKept),
+    ("sinks[*].postgres.port", Class::StateKept),
+    ("sinks[*].postgres.database", Class::StateKept),
+    ("sinks[*].postgres.schema", Class::StateKept),
+    ("sinks[*].postgres.table", Class::StateKept),
     ("sinks[*].stdout", Class::StateKept),
     ("sinks[*].**", Class::Rolling),
 ];

@@ -39,6 +39,8 @@ pub struct Place {
     pub checked: CheckedPlan,
     /// Where its paths lead.
     pub storage: Storage,
+    /// Its credentials.
+    pub secrets: Secrets,
 }
 
 impl Place {
@@ -61,6 +63,7 @@ impl Place {
             spec,
             checked,
             storage,
+            secrets: Secrets::new(&args.secrets),
         })
     }
 

@@ -24,7 +24,6 @@ use crate::job::{Parts, Sample};
 use crate::manifest::Manifest;
 use crate::report::Reporter;
 use crate::runtime::{Poison, Remedy, Start};
-use crate::secrets::Secrets;
 use crate::server;
 use crate::settings::MemoryBudget;
 use crate::supervise;
@@ -86,12 +85,13 @@ pub fn prepare(manifest: &Manifest, args: &RunArgs, sample: Sample) -> Result<Lo
         spec,
         checked,
         storage,
+        secrets,
     } = Place::of(manifest, &args.file, &args.place, args.remote)?;
     let (clock, ids) = (SystemClock::shared(), Ids::os());
     let identity = identity(&name, &ids)?;
     let parts = Parts {
         storage,
-        secrets: Secrets::new(&args.place.secrets),
+        secrets,
         clock,
         budget: MemoryBudget::of(args.memory.unwrap_or(MemoryBudget::DEFAULT_LIMIT)),
         sample,

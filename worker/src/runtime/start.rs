@@ -10,7 +10,7 @@ use evp_api::plan::{NodeName, SourceKind, SourcePlan, digest_input};
 use evp_api::reason;
 use evp_core::check::{CheckedPlan, check};
 use evp_core::dataflow::Dataflow;
-use evp_core::position::{Epoch, Micros, Positions, SplitPositions};
+use evp_core::position::{Epoch, Micros, Positions, SplitPositions, Term};
 use evp_core::protocol::decide::Identity;
 use evp_core::protocol::head::{Body, WatermarkSnapshots};
 use evp_core::protocol::paths::Lane;
@@ -79,8 +79,9 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
     restore(&mut dataflow, &checkpointer, &starts).await?;
     let next = checkpointer.open(parts.clock.now());
     // Two of each: rows are staged to one while the other is rolled forward.
-    let staging = open_sinks(start, &place, &next).await?;
-    let applying = open_sinks(start, &place, &next).await?;
+    let term = checkpointer.term();
+    let staging = open_sinks(start, &place, (&next, term)).await?;
+    let applying = open_sinks(start, &place, (&next, term)).await?;
     let until = if start.until_end {
         Until::Reached(ends(&mut sources).await?)
     } else {
@@ -124,7 +125,11 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
     })
 }
 
-async fn open_sinks(start: &Start, place: &Location, body: &Body) -> Result<Sinks, Halt> {
+async fn open_sinks(
+    start: &Start,
+    place: &Location,
+    (body, term): (&Body, Term),
+) -> Result<Sinks, Halt> {
     let nonce = start.ids.nonce();
     let opener = SinkOpener {
         checked: &start.checked,
@@ -132,6 +137,8 @@ async fn open_sinks(start: &Start, place: &Location, body: &Body) -> Result<Sink
         checkpoint: place,
         body,
         nonce: &nonce,
+        term,
+        keeps_rejects: start.checked.plan.dead_letter.is_some(),
     };
     Ok(opener.open().await?)
 }
@@ -247,6 +254,7 @@ struct DecidedSinks<'a> {
     start: &'a Start,
     place: &'a Location,
     nonce: String,
+    term: Term,
     /// The plan that was asked for last.
     plan: Arc<CheckedPlan>,
 }
@@ -272,6 +280,8 @@ impl OpenSinks for DecidedSinks<'_> {
             checkpoint: self.place,
             body,
             nonce: &self.nonce,
+            term: self.term,
+            keeps_rejects: self.start.checked.plan.dead_letter.is_some(),
         };
         opener.open_one(name).await.map_err(|error| match error {
             OpenError::Store(store) => store.into(),
@@ -291,6 +301,7 @@ async fn roll_forward(
         start,
         place,
         nonce: start.ids.nonce(),
+        term: checkpointer.term(),
         plan: Arc::clone(&start.checked),
     };
     Ok(checkpointer.roll_forward(&mut sinks).await?)

@@ -5,6 +5,7 @@ pub mod delta;
 pub mod files;
 pub mod outbox;
 pub mod parquet_writer;
+pub mod postgres;
 pub mod stdout;
 
 use async_trait::async_trait;

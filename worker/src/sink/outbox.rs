@@ -2,11 +2,12 @@
 //! which rows are deletes. Written before the epoch is decided, read when it is applied, swept by the checkpointer.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::Cursor;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::interleave_record_batch;
+use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::FileReader;
@@ -25,6 +26,9 @@ use super::delta::Target;
 
 /// Most bytes of changes that one epoch may hold.
 const MOST_BYTES: usize = 64 << 20;
+
+/// Most bytes of rows that are only added: half more than an epoch reads by default, for they may have columns of their own.
+const MOST_APPENDED: usize = 96 << 20;
 
 /// The column that says which rows are deletes. Its name holds a character that table columns cannot have.
 const DELETE: &str = "delete?;";
@@ -129,10 +133,11 @@ impl Keys {
     }
 }
 
-/// The changes of the open epoch; a later change of a key replaces an earlier one.
+/// The changes of the open epoch; a later change of a key replaces an earlier one, or is dropped.
 #[derive(Debug)]
 pub(super) struct ChangeSet {
     schema: SchemaRef,
+    first_stays: bool,
     batches: Vec<RecordBatch>,
     bytes: usize,
     newest: HashMap<Box<[u8]>, (usize, usize)>,
@@ -145,10 +150,29 @@ impl ChangeSet {
         fields.extend(rows.fields().iter().cloned());
         Self {
             schema: Arc::new(Schema::new(fields)),
+            first_stays: false,
             batches: Vec::new(),
             bytes: 0,
             newest: HashMap::new(),
         }
+    }
+
+    /// The same, where the first change of a key stays.
+    pub(super) fn keeping_first(self) -> Self {
+        Self {
+            first_stays: true,
+            ..self
+        }
+    }
+
+    /// Takes rows in that have no key: all of them stay, in this order. `Ok(false)`: they are too many for one epoch.
+    pub(super) fn append(&mut self, rows: &RecordBatch) -> Result<bool, ArrowError> {
+        let delete = BooleanArray::from(vec![false; rows.num_rows()]);
+        self.keep(rows, delete)?;
+        if self.bytes > MOST_APPENDED {
+            self.compact()?;
+        }
+        Ok(self.bytes <= MOST_APPENDED)
     }
 
     /// Takes changes in. Rows are in stored types. `Ok(false)`: they are too many for one epoch.
@@ -161,24 +185,38 @@ impl ChangeSet {
         let found = keys.of(rows)?;
         let batch = self.batches.len();
         for (row, key) in found.iter().enumerate() {
-            self.newest.insert(key.as_ref().into(), (batch, row));
+            let place = self.newest.entry(key.as_ref().into());
+            match place {
+                Entry::Occupied(_) if self.first_stays => {}
+                Entry::Occupied(mut there) => drop(there.insert((batch, row))),
+                Entry::Vacant(free) => drop(free.insert((batch, row))),
+            }
         }
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(delete)];
-        columns.extend(rows.columns().iter().cloned());
-        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
-        self.bytes += rows.get_array_memory_size();
-        self.batches.push(rows);
+        self.keep(rows, delete)?;
         if self.bytes > MOST_BYTES {
             self.compact()?;
         }
         Ok(self.bytes <= MOST_BYTES)
     }
 
+    fn keep(&mut self, rows: &RecordBatch, delete: BooleanArray) -> Result<(), ArrowError> {
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(delete)];
+        columns.extend(rows.columns().iter().cloned());
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        self.bytes += rows.get_array_memory_size();
+        self.batches.push(rows);
+        Ok(())
+    }
+
     /// Drops what was replaced.
     fn compact(&mut self) -> Result<(), ArrowError> {
         let batches: Vec<_> = self.batches.iter().collect();
-        let live: Vec<_> = self.newest.values().copied().collect();
-        let rows = interleave_record_batch(&batches, &live)?;
+        let rows = if self.newest.is_empty() {
+            concat_batches(&self.schema, batches)?
+        } else {
+            let live: Vec<_> = self.newest.values().copied().collect();
+            interleave_record_batch(&batches, &live)?
+        };
         for (row, place) in self.newest.values_mut().enumerate() {
             *place = (0, row);
         }
@@ -189,7 +227,8 @@ impl ChangeSet {
 
     /// All changes, folded; the set is empty then. `None`: there are none.
     pub(super) fn take(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
-        if self.newest.is_empty() {
+        if self.batches.iter().all(|rows| rows.num_rows() == 0) {
+            self.clear();
             return Ok(None);
         }
         self.compact()?;
@@ -274,7 +313,7 @@ fn decode(bytes: &[u8]) -> Result<Changes, ArrowError> {
     let file = FileReader::try_new(Cursor::new(bytes), None)?;
     let schema = file.schema();
     let batches = file.collect::<Result<Vec<_>, _>>()?;
-    let mut rows = arrow::compute::concat_batches(&schema, &batches)?;
+    let mut rows = concat_batches(&schema, &batches)?;
     let delete = rows.remove_column(0);
     let delete = delete.as_boolean_opt();
     Ok(Changes {

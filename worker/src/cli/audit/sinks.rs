@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use evp_api::EventPipelineSpec;
 use evp_core::check::{CheckedPlan, check};
-use evp_core::position::Epoch;
+use evp_core::position::{Epoch, Term};
 use evp_core::protocol::head::{Body, Intent};
 
 use super::read::Reader;
@@ -13,7 +13,6 @@ use crate::cli::place::Place;
 use crate::clock::SystemClock;
 use crate::ids::Ids;
 use crate::job::{self, OpenError, Parts, Sample, SinkOpener};
-use crate::secrets::Secrets;
 use crate::settings::MemoryBudget;
 use crate::sink::SinkError;
 use crate::store::Location;
@@ -85,7 +84,7 @@ async fn one(
 ) -> Result<Held, Fault> {
     let parts = Parts {
         storage: place.storage.clone(),
-        secrets: Secrets::new("."),
+        secrets: place.secrets.clone(),
         clock: SystemClock::shared(),
         budget: MemoryBudget::of(MemoryBudget::DEFAULT_LIMIT),
         sample: Sample::default(),
@@ -97,6 +96,8 @@ async fn one(
         checkpoint,
         body,
         nonce: &Ids::os().nonce(),
+        term: Term(0),
+        keeps_rejects: false,
     };
     let mut sinks = match opener.open().await {
         Ok(sinks) => sinks,

@@ -29,6 +29,7 @@ use evp_api::reason;
 use evp_core::protocol::head::SinkIdentity;
 
 pub use append::DeltaAppend;
+pub(crate) use target::Causes;
 pub use target::Target;
 pub use upsert::DeltaUpsert;
 
