@@ -17,6 +17,7 @@ refused() { # refused WORD COMMAND…
   ! "$@" > /dev/null && grep -q "$word" "$T/stderr"
 }
 encrypted() { [ "$(sql "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")" = t ]; }
+password() { ask disable x "SELECT 1" > "$T/out"; }
 guess() { PGPASSWORD=guess ask disable x "SELECT 1"; }
 stranger() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -subj /CN=stranger -days 1 -out "$T/ca.crt" 2> /dev/null
@@ -42,7 +43,7 @@ step() {
   fi
 }
 step "TLS, the certificate verified $POSTGRES_HOST:$POSTGRES_PORT" encrypted
-step "a password without TLS" ask disable x "SELECT 1" > "$T/out"
+step "a password without TLS" password
 step "a wrong password is refused" refused "password authentication failed" guess
 step "a client without the authority refuses the server" refused "certificate verify failed" stranger
 step "what is committed outlives kill -9" survives

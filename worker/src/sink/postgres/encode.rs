@@ -208,7 +208,8 @@ fn instant(micros: i64) -> String {
     format!("{date} {hours:02}:{minutes:02}:{seconds:02}.{micros:06}+00{era}")
 }
 
-/// Some rows as one JSON object each.
+/// Some rows as one JSON object each, for a `jsonb`: the character `\0`, which it cannot hold, is told as the six letters of
+/// its escape.
 pub(super) fn json(rows: &RecordBatch, which: &[usize]) -> Result<Vec<String>, ArrowError> {
     let all = StructArray::from(rows.clone());
     let field: FieldRef = Field::new("row", all.data_type().clone(), false).into();
@@ -217,9 +218,25 @@ pub(super) fn json(rows: &RecordBatch, which: &[usize]) -> Result<Vec<String>, A
     let objects = which.iter().map(|&row| {
         let mut text = Vec::new();
         encoder.encode(row, &mut text);
-        String::from_utf8_lossy(&text).into_owned()
+        without_zero(&String::from_utf8_lossy(&text))
     });
     Ok(objects.collect())
+}
+
+/// A backslash more before each `\u0000` that is an escape.
+fn without_zero(json: &str) -> String {
+    const ESCAPE: &str = "\\u0000";
+    let mut parts = json.split(ESCAPE);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let before = out.bytes().rev().take_while(|byte| *byte == b'\\').count();
+        if before % 2 == 0 {
+            out.push('\\');
+        }
+        out += ESCAPE;
+        out += part;
+    }
+    out
 }
 
 #[cfg(test)]
@@ -243,6 +260,16 @@ mod tests {
         escape(b"a\tb\\N\r\n", &mut out);
         assert_eq!(out, b"a\\tb\\\\N\\r\\n");
         assert_eq!(hex(&[0, 255]), "\\\\x00ff");
+    }
+
+    #[test]
+    fn a_zero_character_is_told_and_a_text_that_looks_like_one_stays() {
+        assert_eq!(
+            without_zero(r#"{"a":"x\u0000\u0000"}"#),
+            r#"{"a":"x\\u0000\\u0000"}"#
+        );
+        assert_eq!(without_zero(r#"{"a":"\\u0000"}"#), r#"{"a":"\\u0000"}"#);
+        assert_eq!(without_zero(r#"{"a":"\\\u0000"}"#), r#"{"a":"\\\\u0000"}"#);
     }
 
     #[test]

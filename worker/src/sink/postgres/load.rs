@@ -48,7 +48,7 @@ pub(super) struct Load<'a> {
     pub(super) wanted: &'a Wanted,
     pub(super) mode: Mode,
     pub(super) changes: &'a Changes,
-    /// Rows in the order in which they are written: by key, so that transactions lock rows in one order.
+    /// Rows in the order in which they are sent and written: by key, so that transactions lock rows in one order.
     order: Vec<usize>,
     refused: Refused,
 }
@@ -75,6 +75,8 @@ impl<'a> Load<'a> {
             refused: Refused::new(),
         };
         load.refuse_at_sight()?;
+        // What is not sent is never found in the temporary table, so it is not looked for there.
+        load.order.retain(|row| !load.refused.contains_key(row));
         Ok(load)
     }
 
@@ -169,16 +171,14 @@ impl<'a> Load<'a> {
         let (mut out, mut next) = (Vec::with_capacity(CHUNK + CHUNK / 4), from);
         while next < self.order.len() && out.len() < CHUNK {
             let row = self.order[next];
-            if !self.refused.contains_key(&row) {
-                let delete = if self.changes.delete.value(row) {
-                    't'
-                } else {
-                    'f'
-                };
-                out.extend_from_slice(format!("{next}\t{delete}").as_bytes());
-                rows.write(row, &mut out);
-                out.push(b'\n');
-            }
+            let delete = if self.changes.delete.value(row) {
+                't'
+            } else {
+                'f'
+            };
+            out.extend_from_slice(format!("{next}\t{delete}").as_bytes());
+            rows.write(row, &mut out);
+            out.push(b'\n');
             next += 1;
         }
         Ok((out, next))
@@ -338,7 +338,7 @@ pub(super) async fn keep(
     let why: Vec<&Refusal> = refused.values().collect();
     let insert = format!(
         "INSERT INTO {} (sink, incarnation, epoch, ordinal, name, target, \"row\", code, message) \
-         SELECT $1, $2, $3, r.n, $4, $5, r.row::json, r.code, r.message \
+         SELECT $1, $2, $3, r.n, $4, $5, r.row::jsonb, r.code, r.message \
          FROM unnest($6::bigint[], $7::text[], $8::text[], $9::text[]) AS r (n, row, code, message)",
         server.beside(REJECTS)
     );

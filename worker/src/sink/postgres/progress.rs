@@ -63,7 +63,7 @@ pub(super) fn create_sql(server: &Server) -> String {
             applied_at timestamptz NOT NULL);
         CREATE TABLE IF NOT EXISTS {rejects} (
             sink text NOT NULL, incarnation text NOT NULL, epoch bigint NOT NULL, ordinal bigint NOT NULL, name text NOT NULL,
-            target text NOT NULL, \"row\" json NOT NULL, code text NOT NULL, message text NOT NULL,
+            target text NOT NULL, \"row\" jsonb NOT NULL, code text NOT NULL, message text NOT NULL,
             PRIMARY KEY (sink, incarnation, epoch, ordinal));"
     )
 }
