@@ -114,6 +114,8 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
         sinks: applying,
         versions: BTreeMap::new(),
         pending: None,
+        // A process before this one may have applied the newest epoch.
+        rejects_due: true,
     };
     Ok(Runtime {
         filler,

@@ -33,6 +33,27 @@ pub trait Sink: Send {
 
     /// The newest epoch this sink's target holds for the identity in `intent`; `None`: the target has no marker.
     async fn probe(&mut self, intent: &Intent) -> Result<Option<Epoch>, SinkError>;
+
+    /// Rows of an applied epoch that the target refused and that are kept there, those after a number first: they become
+    /// dead letters of the next epoch. Empty: there are no more.
+    async fn rejected(
+        &mut self,
+        _epoch: Epoch,
+        _after: Option<i64>,
+    ) -> Result<Vec<RejectedRow>, SinkError> {
+        Ok(Vec::new())
+    }
+}
+
+/// A row that a target refused after its epoch was decided.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RejectedRow {
+    /// Its number within the epoch.
+    pub number: i64,
+    /// The row as JSON.
+    pub row: String,
+    /// Why, in the target's words.
+    pub message: String,
 }
 
 /// What applying did.
@@ -40,6 +61,8 @@ pub trait Sink: Send {
 pub struct Applied {
     /// Version of the table after the commit; `None`: the sink has no versions.
     pub version: Option<u64>,
+    /// Rows that the target refused, and that are kept there.
+    pub rejected: u64,
 }
 
 /// What can go wrong with a sink.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use evp_tests::bed;
-use evp_tests::oracle::{Expected, Table};
+use evp_tests::oracle::{Expected, Table, parquet_rows};
 use evp_worker::checkpointer::Step;
 use futures::StreamExt;
 use serde_json::json;
@@ -124,4 +124,65 @@ async fn a_worker_that_crashes_at_any_step_of_a_postgres_sink_loses_and_doubles_
         .collect()
         .await;
     assert!(failed.is_empty(), "crash points: {failed:#?}");
+}
+
+/// The database takes no orders of one region. Whatever is killed, each of them is a dead letter once, and nothing else is lost.
+async fn refused_and_crashed(at: &'static str, topic: String, expected: Arc<Expected>) {
+    let world = World::new().await;
+    let pipeline = pipeline(&topic, &world);
+    let mut first = pipeline.start("a");
+    first.until("a first epoch", |p| p.epoch >= 1).await;
+    first.terminate().await;
+    let region = "region <> 'eu-west'";
+    let sql = format!("ALTER TABLE bronze ADD CHECK ({region}) NOT VALID");
+    world.run(&sql).await;
+    let before: i64 = count(&world, "SELECT count(*) FROM bronze").await;
+    pipeline.start_armed("b", at).crashed().await;
+    pipeline.commit("b", RECORDS).await;
+    // The last epoch's rejects are of an epoch that comes after all records.
+    let rejects = count(&world, "SELECT count(*) FROM eventpipeline_rejects").await;
+    let mut worker = pipeline.start("c");
+    worker.until("rest", |p| p.ready && p.caught_up).await;
+    worker.terminate().await;
+    let letters = parquet_rows(&pipeline.table("dead"));
+    let of_sink: Vec<_> = letters
+        .iter()
+        .filter(|letter| letter["code"] == "SinkRejected")
+        .collect();
+    let mut places: Vec<_> = of_sink
+        .iter()
+        .map(|letter| (letter["split"].to_string(), letter["position"].to_string()))
+        .collect();
+    places.sort();
+    places.dedup();
+    assert_eq!(of_sink.len(), places.len(), "{at}: a reject is told twice");
+    assert_eq!(i64::try_from(of_sink.len()), Ok(rejects), "{at}");
+    let kept = count(&world, "SELECT count(*) FROM bronze").await;
+    let whole = expected.counts["rows"]["bronze"].as_i64().unwrap();
+    assert!(rejects > 0 && before > 0, "{at}");
+    assert_eq!(kept + rejects, whole, "{at}");
+}
+
+async fn count(world: &World, sql: &str) -> i64 {
+    world.client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "bed"]
+async fn rows_that_the_database_refuses_are_dead_letters_once_whatever_is_killed() {
+    let mut feed = Feed::new(3).await;
+    feed.send(&format!("--limit {RECORDS} --seed 13 {PLANTED}"))
+        .await;
+    let expected = feed.expected();
+    let cells = [
+        "commit.send@bronze:before:2",
+        "commit.send@bronze:after:2",
+        "commit.ack@bronze:after:2",
+        "stage.put@dead-letters:after:2",
+        "head.swap:before:3",
+        "head.swap:after:3",
+    ];
+    let each =
+        cells.map(|at| refused_and_crashed(at, feed.topic.name.clone(), Arc::clone(&expected)));
+    futures::future::join_all(each).await;
 }

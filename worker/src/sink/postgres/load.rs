@@ -17,7 +17,7 @@ use tokio_postgres::{CopyInSink, Error, Transaction};
 
 use super::connect::{Failure, Server, failed};
 use super::encode::{Rows, json, sql_type};
-use super::progress::{REJECTS, Writer};
+use super::progress::{REJECTS, REJECTS_AT_ONCE, Writer};
 use super::table::{Wanted, listed, quoted};
 use crate::sink::outbox::{Changes, Keys};
 
@@ -26,9 +26,6 @@ const STAGE: &str = "pg_temp.eventpipeline_stage";
 
 /// Bytes that are encoded and sent at a time.
 const CHUNK: usize = 256 << 10;
-
-/// Rejects that are stored at a time.
-const REJECTS_AT_ONCE: usize = 500;
 
 /// Why the database has no place for a row.
 #[derive(Clone, Debug, Eq, PartialEq)]

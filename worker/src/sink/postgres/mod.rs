@@ -28,7 +28,7 @@ use crate::checkpointer::{CommitPermit, CrashPoints, Moment, Step};
 use crate::secrets::Secrets;
 use crate::sink::delta::Target;
 use crate::sink::outbox::{Body, ChangeSet, Changes, Keys, Outbox};
-use crate::sink::{Applied, Sink, SinkError};
+use crate::sink::{Applied, RejectedRow, Sink, SinkError};
 
 use self::connect::{Failure, Server, Session, failed};
 use self::load::{Load, Refused, keep};
@@ -240,7 +240,13 @@ impl PostgresSink {
             .await
             .map_err(failed("no transaction can be begun"))?;
         let replaces = match self.prepare(&work, intent).await? {
-            Standing::Done => return Ok(Applied::default()),
+            Standing::Done => {
+                let rejected = self.writer.rejected(server, &work, intent.epoch).await?;
+                return Ok(Applied {
+                    version: None,
+                    rejected,
+                });
+            }
             Standing::Due { replaces } => replaces,
         };
         crash.hit(Step::Begin, Moment::After);
@@ -269,7 +275,10 @@ impl PostgresSink {
                 progress::REJECTS
             );
         }
-        Ok(Applied::default())
+        Ok(Applied {
+            version: None,
+            rejected: refused.len() as u64,
+        })
     }
 
     /// Creates what is to be created, and finds out where the intent stands.
@@ -407,5 +416,22 @@ impl Sink for PostgresSink {
             .probe(&self.server, &session.client, intent)
             .await;
         held.map_err(|e| e.told(&self.server))
+    }
+
+    async fn rejected(
+        &mut self,
+        epoch: Epoch,
+        after: Option<i64>,
+    ) -> Result<Vec<RejectedRow>, SinkError> {
+        let session = match self.session.take().filter(|s| !s.client.is_closed()) {
+            Some(session) => session,
+            None => self.server.connect().await?,
+        };
+        let rows = self
+            .writer
+            .rejects(&self.server, &session.client, (epoch, after))
+            .await;
+        self.session = Some(session);
+        rows.map_err(|e| e.told(&self.server))
     }
 }

@@ -10,12 +10,16 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row, Transaction};
 
 use super::connect::{Failure, Server, failed};
+use crate::sink::RejectedRow;
 
 /// One row a sink.
 pub(super) const PROGRESS: &str = "eventpipeline_progress";
 
 /// One row a row that the database refused.
 pub(super) const REJECTS: &str = "eventpipeline_rejects";
+
+/// Rejects that are stored or read at a time.
+pub(super) const REJECTS_AT_ONCE: usize = 500;
 
 /// Who writes.
 #[derive(Clone, Debug)]
@@ -204,6 +208,64 @@ impl Writer {
         };
         let touched = touched.map_err(failed("its progress cannot be noted"))?;
         Ok(touched == 1)
+    }
+
+    /// How many rows of an epoch are kept as refused.
+    pub(super) async fn rejected(
+        &self,
+        server: &Server,
+        work: &Transaction<'_>,
+        epoch: Epoch,
+    ) -> Result<u64, Failure> {
+        let asked = format!(
+            "SELECT count(*) FROM {} WHERE sink = $1 AND incarnation = $2 AND epoch = $3",
+            server.beside(REJECTS)
+        );
+        let epoch = signed(epoch);
+        let of = [
+            (&self.sink as _, Type::TEXT),
+            (&self.incarnation as _, Type::TEXT),
+            (&epoch as _, Type::INT8),
+        ];
+        let counted = work.query_typed_one(&asked, &of).await;
+        let counted: i64 = counted
+            .map_err(failed("refused rows cannot be counted"))?
+            .get(0);
+        Ok(counted.unsigned_abs())
+    }
+
+    /// Some of the rows of an epoch that are kept as refused, those after a number first.
+    pub(super) async fn rejects(
+        &self,
+        server: &Server,
+        client: &Client,
+        (epoch, after): (Epoch, Option<i64>),
+    ) -> Result<Vec<RejectedRow>, Failure> {
+        let unread = || failed("refused rows cannot be read");
+        let table = server.beside(REJECTS);
+        let asked = "SELECT to_regclass($1) IS NOT NULL";
+        let there = client.query_typed_one(asked, &[(&table, Type::TEXT)]).await;
+        if !there.map_err(unread())?.get::<_, bool>(0) {
+            return Ok(Vec::new());
+        }
+        let asked = format!(
+            "SELECT ordinal, \"row\"::text, message || ' (SQLSTATE ' || code || ')' FROM {table} \
+             WHERE sink = $1 AND incarnation = $2 AND epoch = $3 AND ordinal > $4 ORDER BY ordinal LIMIT {REJECTS_AT_ONCE}"
+        );
+        let (epoch, after) = (signed(epoch), after.unwrap_or(-1));
+        let of = [
+            (&self.sink as _, Type::TEXT),
+            (&self.incarnation as _, Type::TEXT),
+            (&epoch as _, Type::INT8),
+            (&after as _, Type::INT8),
+        ];
+        let found = client.query_typed(&asked, &of).await.map_err(unread())?;
+        let row = |row: &Row| RejectedRow {
+            number: row.get(0),
+            row: row.get(1),
+            message: row.get(2),
+        };
+        Ok(found.iter().map(row).collect())
     }
 
     /// The newest epoch that the table holds, and from now on nobody of a lower term applies anything.

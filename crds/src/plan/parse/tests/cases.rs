@@ -367,7 +367,7 @@ fn to_postgres(edits: &[(&str, Value)]) -> Value {
 
 #[test]
 fn a_postgres_sink_takes_keys_in_both_modes_and_is_refused_at_its_fields() {
-    let check = |edits: &[(&str, Value)], expected: &[(crate::plan::Code, &str)]| {
+    let check = |edits: &[(&str, Value)], expected: &[(Code, &str)]| {
         let mut spec = orders();
         spec["sinks"][0] = to_postgres(edits);
         let expected: Vec<_> = expected
