@@ -154,7 +154,8 @@ impl SinkOpener<'_> {
     async fn sink(&self, plan: &SinkPlan, entry: &SinkEntry) -> Result<Box<dyn Sink>, OpenError> {
         match &plan.kind {
             SinkKind::Delta(delta) => self.delta(plan, delta, entry).await,
-            SinkKind::Postgres(postgres) => self.postgres(plan, postgres, entry).await,
+            // Boxed: it would make every future of a start twice as large.
+            SinkKind::Postgres(postgres) => Box::pin(self.postgres(plan, postgres, entry)).await,
             SinkKind::Stdout => Ok(Box::new(StdoutSink::new(stdout()))),
         }
     }

@@ -2,6 +2,7 @@
 //! these are found by halves and kept.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use arrow::array::{Array, RecordBatch};
@@ -280,9 +281,11 @@ impl<'a> Load<'a> {
                     format!("t.{} {equals} {}", quoted(fields[i].name()), value(i))
                 })
                 .collect();
-            sql += &format!(
-                " DELETE FROM {table} t USING {STAGE} s WHERE {of} AND s.d AND {};",
-                same.join(" AND ")
+            let same = same.join(" AND ");
+            // Writing to a String cannot fail.
+            let _ = write!(
+                sql,
+                " DELETE FROM {table} t USING {STAGE} s WHERE {of} AND s.d AND {same};"
             );
         }
         sql

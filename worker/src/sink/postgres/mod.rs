@@ -8,6 +8,7 @@ mod connect;
 mod encode;
 mod load;
 mod progress;
+mod settings;
 mod table;
 
 use arrow::array::{BooleanArray, RecordBatch, new_null_array};
@@ -15,20 +16,20 @@ use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use async_trait::async_trait;
-use evp_api::plan::{Mode, PostgresPlan};
+use evp_api::plan::Mode;
 use evp_api::reason;
 use evp_core::dataflow::SinkBatch;
-use evp_core::position::{Epoch, Term};
+use evp_core::position::Epoch;
 use evp_core::protocol::head::Intent;
 use evp_core::protocol::paths::unique;
 use serde_json::json;
 use tokio_postgres::{IsolationLevel, Transaction};
 
-use crate::checkpointer::{CommitPermit, CrashPoints, Moment, Step};
-use crate::secrets::Secrets;
-use crate::sink::delta::Target;
-use crate::sink::outbox::{Body, ChangeSet, Changes, Keys, Outbox};
+use crate::checkpointer::{CommitPermit, Moment, Step};
+use crate::sink::outbox::{Body, ChangeSet, Changes, Keys};
 use crate::sink::{Applied, RejectedRow, Sink, SinkError};
+
+pub use settings::{PostgresSettings, PostgresWriter};
 
 use self::connect::{Failure, Server, Session, failed};
 use self::load::{Load, Refused, keep};
@@ -40,50 +41,6 @@ const ROUNDS: u32 = 5;
 
 /// Names the lock under which tables are created: any number that nobody else uses.
 const CREATE_LOCK: i64 = 0x6576_7069_7065;
-
-/// What a PostgreSQL sink needs to know.
-#[derive(Clone)]
-pub struct PostgresSettings {
-    /// Server and table.
-    pub plan: PostgresPlan,
-    /// Credentials.
-    pub secrets: Secrets,
-    /// The rows that will come.
-    pub rows: SchemaRef,
-    /// How they become content.
-    pub mode: Mode,
-    /// Columns that identify a row; none: rows are only added.
-    pub keys: Vec<String>,
-    /// A null in a key is a value like others; else the row is refused.
-    pub null_keys: bool,
-    /// Rows that the database refuses are kept beside the table; else they stop the sink.
-    pub keeps_rejects: bool,
-    /// Who writes.
-    pub writer: PostgresWriter,
-    /// Where rows are staged.
-    pub outbox: Outbox,
-    /// The checkpoint's folder, for errors about the outbox.
-    pub checkpoint: Target,
-    /// A nonce of this run, in letters that may stand in an object's name: no other run has it.
-    pub nonce: String,
-    /// For crash tests, this sink's.
-    pub crash: CrashPoints,
-}
-
-/// Under which name a sink's progress is remembered in the database.
-#[derive(Clone, Debug)]
-pub struct PostgresWriter {
-    /// Hex digest over checkpoint id, lane, name and target; no incarnation is in it.
-    pub sink: String,
-    /// The sink's name.
-    pub name: String,
-    /// Incarnation of the checkpoint.
-    pub incarnation: String,
-    /// The epoch at which the sink entered the plan.
-    pub added_at: Epoch,
-    /// Under which the lane is owned; 0: the sink is only asked.
-    pub term: Term,
-}
 
 /// A PostgreSQL table.
 pub struct PostgresSink {

@@ -125,8 +125,8 @@ impl Writer {
             (Some(held), prev) if self.is_ours(&held) && Some(held.epoch) == prev => {
                 Ok(Standing::Due { replaces: false })
             }
-            (Some(held), _) if held.epoch >= epoch => Err(self.behind(&held)),
-            (Some(held), None) if self.is_ours(&held) => Err(self.behind(&held)),
+            (Some(held), _) if held.epoch >= epoch => Err(behind(&held)),
+            (Some(held), None) if self.is_ours(&held) => Err(behind(&held)),
             (_, None) => Ok(Standing::Due { replaces: true }),
             (held, Some(prev)) => {
                 let ends = held
@@ -153,15 +153,6 @@ impl Writer {
             held.term
         );
         Err((reason::FENCED, what))
-    }
-
-    fn behind(&self, held: &Held) -> (&'static str, String) {
-        let what = format!(
-            "{PROGRESS} holds epoch {} of incarnation {}, which the checkpoint does not know of: it was rolled back; restore its \
-             newest objects",
-            held.epoch, held.incarnation
-        );
-        (reason::CHECKPOINT_BEHIND_SINK, what)
     }
 
     fn is_ours(&self, held: &Held) -> bool {
@@ -300,12 +291,21 @@ impl Writer {
         match found.as_ref().map(held) {
             Some(held) if self.is_ours(&held) => Ok(u64::try_from(held.epoch).ok().map(Epoch)),
             Some(held) if held.epoch >= signed(intent.epoch) => {
-                let (reason, what) = self.behind(&held);
+                let (reason, what) = behind(&held);
                 Err(server.stop(reason, &what).into())
             }
             _ => Ok(None),
         }
     }
+}
+
+fn behind(held: &Held) -> (&'static str, String) {
+    let what = format!(
+        "{PROGRESS} holds epoch {} of incarnation {}, which the checkpoint does not know of: it was rolled back; restore its \
+         newest objects",
+        held.epoch, held.incarnation
+    );
+    (reason::CHECKPOINT_BEHIND_SINK, what)
 }
 
 fn held(row: &Row) -> Held {

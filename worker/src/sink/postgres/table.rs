@@ -1,6 +1,10 @@
 //! The table that rows go to: what it is, whether it fits, how it is created.
 
-use arrow::datatypes::{DataType, Field, SchemaRef};
+mod column;
+
+use std::fmt::Write as _;
+
+use arrow::datatypes::SchemaRef;
 use evp_api::reason;
 use evp_core::protocol::digest::Digest;
 use tokio_postgres::Transaction;
@@ -9,6 +13,7 @@ use tokio_postgres::types::Type;
 use super::connect::{Failure, Server, failed};
 use super::encode::sql_type;
 use crate::sink::SinkError;
+use column::{Column, columns, holds};
 
 /// The first version of the server that has `NULLS NOT DISTINCT`.
 const NULLS_NOT_DISTINCT: i32 = 150_000;
@@ -109,13 +114,11 @@ impl Wanted {
         let found = work.query_typed_opt(asked, &names).await;
         let found = found.map_err(failed("the table cannot be looked at"))?;
         let Some(found) = found else {
-            return match &self.create {
-                Some(_) => Ok(self.can_create(server, version).map(|()| Found::Due)?),
-                None => {
-                    let what = "there is no such table; create it, or give the sink `createTable`";
-                    Err(missing(server, what).into())
-                }
-            };
+            if self.create.is_some() {
+                return Ok(self.can_create(server, version).map(|()| Found::Due)?);
+            }
+            let what = "there is no such table; create it, or give the sink `createTable`";
+            return Err(missing(server, what).into());
         };
         let (oid, kind): (u32, String) = (found.get(0), found.get(1));
         if !matches!(kind.as_str(), "r" | "p") {
@@ -279,6 +282,7 @@ impl Wanted {
                 format!("{} {sql_type}{null}", quoted(field.name()))
             })
             .collect();
+        // Writing to a String cannot fail.
         let (table, name) = (server.table(), &server.plan.table);
         let mut sql = format!(
             "CREATE TABLE IF NOT EXISTS {table} ({});\n",
@@ -291,15 +295,17 @@ impl Wanted {
                 " NULLS NOT DISTINCT"
             };
             let index = quoted(&index_name(name, &self.keys, "key"));
-            sql += &format!(
-                "CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {table} ({}){nulls};\n",
+            let _ = writeln!(
+                sql,
+                "CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {table} ({}){nulls};",
                 listed(&self.keys)
             );
         }
         for columns in self.create.iter().flatten() {
             let index = quoted(&index_name(name, columns, "idx"));
-            sql += &format!(
-                "CREATE INDEX IF NOT EXISTS {index} ON {table} ({});\n",
+            let _ = writeln!(
+                sql,
+                "CREATE INDEX IF NOT EXISTS {index} ON {table} ({});",
                 listed(columns)
             );
         }
@@ -329,94 +335,9 @@ fn index_name(table: &str, columns: &[String], end: &str) -> String {
     format!("{kept}_{}", &Digest::of(whole.as_bytes()).0[..8])
 }
 
-/// A column of the table.
-#[derive(Clone, Debug)]
-struct Column {
-    name: String,
-    /// As the server formats it, such as `numeric(10,2)`.
-    sql_type: String,
-    not_null: bool,
-    /// Its values are the server's alone.
-    generated: bool,
-    /// Whoever inserts must give it a value.
-    needed: bool,
-}
-
-async fn columns(work: &Transaction<'_>, table: u32) -> Result<Vec<Column>, Failure> {
-    let asked = "SELECT attname::text, format_type(atttypid, atttypmod), attnotnull, \
-        attgenerated <> '' OR attidentity = 'a', attnotnull AND NOT atthasdef AND attidentity = '' \
-        FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped";
-    let found = work.query_typed(asked, &[(&table, Type::OID)]).await;
-    let found = found.map_err(failed("the table's columns cannot be looked at"))?;
-    let column = |row: &tokio_postgres::Row| Column {
-        name: row.get(0),
-        sql_type: row.get(1),
-        not_null: row.get(2),
-        generated: row.get(3),
-        needed: row.get(4),
-    };
-    Ok(found.iter().map(column).collect())
-}
-
-/// Whether a column of this type holds every value, or refuses it, and changes none.
-fn holds(sql_type: &str, field: &Field) -> bool {
-    let (name, numbers) = match sql_type.split_once('(') {
-        None => (sql_type, Vec::new()),
-        Some((name, rest)) => {
-            let inside = rest.split(')').next().unwrap_or_default();
-            (
-                name,
-                inside
-                    .split(',')
-                    .filter_map(|n| n.trim().parse::<i64>().ok())
-                    .collect(),
-            )
-        }
-    };
-    match field.data_type() {
-        DataType::Utf8 => matches!(name, "text" | "character varying"),
-        DataType::Int32 => matches!(name, "integer" | "bigint") || sql_type == "numeric",
-        DataType::Int64 => name == "bigint" || sql_type == "numeric",
-        DataType::Float32 => matches!(name, "real" | "double precision"),
-        DataType::List(_) | DataType::Map(..) | DataType::Struct(_) => {
-            matches!(name, "jsonb" | "json")
-        }
-        // Digits after the point would be rounded away silently; those before it are refused by the server.
-        DataType::Decimal128(_, scale) => {
-            name == "numeric"
-                && numbers
-                    .get(1)
-                    .is_none_or(|there| *there >= i64::from(*scale))
-                && numbers.len() != 1
-        }
-        other => self::sql_type(other).is_some_and(|wanted| wanted == sql_type),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_column_that_would_change_a_value_does_not_hold_it() {
-        let check = |sql_type: &str, data_type: &DataType, held: bool| {
-            let field = Field::new("c", data_type.clone(), true);
-            assert_eq!(holds(sql_type, &field), held, "{sql_type} {data_type}");
-        };
-        check("character varying(10)", &DataType::Utf8, true);
-        check("character(10)", &DataType::Utf8, false);
-        check("bigint", &DataType::Int32, true);
-        check("integer", &DataType::Int64, false);
-        check("real", &DataType::Float64, false);
-        check("numeric", &DataType::Decimal128(10, 2), true);
-        check("numeric(8,2)", &DataType::Decimal128(10, 2), true);
-        check("numeric(12,1)", &DataType::Decimal128(10, 2), false);
-        let instant =
-            DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()));
-        check("timestamp with time zone", &instant, true);
-        check("timestamp(3) with time zone", &instant, false);
-        check("timestamp without time zone", &instant, false);
-    }
 
     #[test]
     fn a_long_index_name_is_cut_where_no_two_meet() {

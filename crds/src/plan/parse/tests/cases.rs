@@ -366,6 +366,7 @@ fn to_postgres(edits: &[(&str, Value)]) -> Value {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn a_postgres_sink_takes_keys_in_both_modes_and_is_refused_at_its_fields() {
     let check = |edits: &[(&str, Value)], expected: &[(Code, &str)]| {
         let mut spec = orders();
