@@ -180,8 +180,13 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
     (
         "spec.sinks[]",
-        "[has(self.delta), has(self.parquet), has(self.kafka), has(self.stdout)].exists_one(given, given)",
-        "must have exactly one kind: `delta`, `parquet`, `kafka` or `stdout`",
+        "[has(self.delta), has(self.parquet), has(self.kafka), has(self.postgres), has(self.stdout)].exists_one(given, given)",
+        "must have exactly one kind: `delta`, `parquet`, `kafka`, `postgres` or `stdout`",
+    ),
+    (
+        "spec.sinks[].postgres.tls",
+        "has(self.cert) == has(self.key)",
+        "`cert` and `key` must be given together",
     ),
 ];
 

@@ -112,6 +112,8 @@ reasons! {
     TABLE_MISMATCH = "TableMismatch";
     /// A topic exists with settings that do not fit.
     TOPIC_MISMATCH = "TopicMismatch";
+    /// The database, schema or table that a sink writes does not exist, and the sink does not create it.
+    TABLE_MISSING = "TableMissing";
     /// Other writers keep changing the table; the commit is tried again by itself.
     TABLE_CONTENDED = "TableContended";
     /// A file that an epoch staged for a sink is gone.

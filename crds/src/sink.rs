@@ -3,9 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::secret::SecretValue;
 use crate::source::{Sasl, Tls};
 
-/// One output: exactly one kind (`delta`, `parquet`, `kafka`, `stdout`).
+/// One output: exactly one kind (`delta`, `parquet`, `kafka`, `postgres`, `stdout`).
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sink {
@@ -18,7 +19,8 @@ pub struct Sink {
     /// How rows become content.
     #[serde(default)]
     pub mode: Mode,
-    /// Columns that identify a row; absent below an `aggregate` in `Update` mode: its window and groups.
+    /// Columns that identify a row; absent below an `aggregate` in `Update` mode: its window and groups. `Append` with keys
+    /// inserts what is not there yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 255)))]
     pub keys: Vec<String>,
@@ -31,6 +33,9 @@ pub struct Sink {
     /// A Kafka topic, one JSON object a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<Kafka>,
+    /// A PostgreSQL table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<Postgres>,
     /// Standard output, one JSON object a row; for local runs, at least once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout: Option<Stdout>,
@@ -118,6 +123,66 @@ pub enum Delivery {
 
 fn default_progress_topic() -> String {
     "eventpipeline-progress".into()
+}
+
+/// A PostgreSQL table. `mode: Append` inserts, with `keys` only what is not there yet; `mode: Update` upserts by `keys`.
+///
+/// Types of columns: string `text`, int `integer`, long `bigint`, float `real`, double `double precision`, boolean `boolean`,
+/// decimal `numeric`, date `date`, timestamp `timestamptz`, binary `bytea`, and lists, maps and structs `jsonb`. Beside the
+/// table, in the same schema, the sink keeps `eventpipeline_progress` (one row a sink) and `eventpipeline_rejects` (rows that
+/// the database refused), and creates them if they are absent.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Postgres {
+    /// Name or address of the server.
+    #[schemars(length(min = 1, max = 253))]
+    pub host: String,
+    /// Port of the server.
+    #[serde(default = "default_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// Database.
+    #[schemars(length(min = 1, max = 63))]
+    pub database: String,
+    /// Schema of the table, which must exist.
+    #[serde(default = "default_schema")]
+    #[schemars(length(min = 1, max = 63))]
+    pub schema: String,
+    /// Table, by its exact name.
+    #[schemars(length(min = 1, max = 63))]
+    pub table: String,
+    /// Role that logs in.
+    #[schemars(length(min = 1, max = 63))]
+    pub username: String,
+    /// Its password, read anew for each connection.
+    pub password: SecretValue,
+    /// Encrypt the connection, and verify certificate and host name; `{}` trusts the system's authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Create the table if it is absent, with a unique index on `keys`; absent: it must exist and fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub create_table: Option<CreateTable>,
+}
+
+/// How an absent table is created.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateTable {
+    /// Columns of each further index, such as `[[user_id], [event_type, timestamp]]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 32), inner(length(min = 1, max = 255)))
+    )]
+    pub indexes: Vec<Vec<String>>,
+}
+
+fn default_port() -> i32 {
+    5432
+}
+
+fn default_schema() -> String {
+    "public".to_owned()
 }
 
 /// Standard output; it has no options.

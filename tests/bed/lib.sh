@@ -28,6 +28,10 @@ KAFKA_LIBS=$(part_dir kafka "$BED"/kafka/pom.xml)
 VENV=$(part_dir python "$BED"/python/requirements.txt)
 BENCH_VENV=$(part_dir bench "$BED"/bench/requirements.txt)
 SPARK_JARS=$(part_dir spark "$BED"/bench/spark-pom.xml)
+# Debian's newest; its data is outside of $RUN where root starts it, for the server's user cannot look below root's home.
+POSTGRES_BIN=$(find /usr/lib/postgresql -maxdepth 2 -name bin 2> /dev/null | sort -V | tail -n1)
+POSTGRES_DATA=$RUN/postgres/data
+[ "$(id -u)" != 0 ] || POSTGRES_DATA=/tmp/evp-bed-postgres-$INDEX
 CARGO_DENY_VERSION=0.20.2
 DENY_BIN=$CACHE/cargo-deny-$CARGO_DENY_VERSION
 

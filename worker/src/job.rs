@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use evp_api::plan::{
-    Delivery, KafkaSinkPlan, Mode, NodeName, ParquetPlan, SinkKind, SinkPlan, SourceKind,
-    SourcePlan, StoragePath,
+    Delivery, DeltaPlan, KafkaSinkPlan, Mode, NodeName, ParquetPlan, PostgresPlan, SinkKind,
+    SinkPlan, SourceKind, SourcePlan, StoragePath,
 };
 use evp_core::check::CheckedPlan;
+use evp_core::position::{Epoch, Term};
 use evp_core::protocol::head::{Body, SinkEntry, SinkIdentity};
 use evp_core::protocol::identity::Namespace;
 
@@ -22,6 +23,7 @@ use crate::sink::delta::{DeltaAppend, DeltaSettings, DeltaUpsert, Target};
 use crate::sink::files::{Content, FilesSettings, FilesSink};
 use crate::sink::kafka::{KafkaSink, KafkaSinkSettings};
 use crate::sink::outbox::Outbox;
+use crate::sink::postgres::{PostgresSettings, PostgresSink, PostgresWriter};
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{Sink, SinkError};
 use crate::source::Source;
@@ -106,6 +108,7 @@ pub fn targets(checked: &CheckedPlan) -> BTreeMap<NodeName, String> {
         SinkKind::Parquet(files) => files.path.to_string(),
         // Servers are addresses: the cluster may get others. Another cluster lacks our progress, and is found out by that.
         SinkKind::Kafka(kafka) => format!("kafka:{} {}", kafka.topic, kafka.progress_topic),
+        SinkKind::Postgres(postgres) => postgres.target(),
         SinkKind::Stdout => "stdout".to_owned(),
     };
     let sinks = checked
@@ -133,6 +136,10 @@ pub struct SinkOpener<'a> {
     pub body: &'a Body,
     /// A nonce of this run: names of files are unique by it.
     pub nonce: &'a str,
+    /// Under which the lane is owned; 0: sinks are only asked.
+    pub term: Term,
+    /// Rows that a sink refuses after the decision are kept; else they stop it.
+    pub keeps_rejects: bool,
 }
 
 /// A sink that could not be opened.
@@ -171,12 +178,22 @@ impl SinkOpener<'_> {
     }
 
     async fn sink(&self, plan: &SinkPlan, entry: &SinkEntry) -> Result<Box<dyn Sink>, OpenError> {
-        let delta = match &plan.kind {
-            SinkKind::Delta(delta) => delta,
-            SinkKind::Parquet(parquet) => return self.parquet(parquet, &plan.name, entry),
-            SinkKind::Kafka(kafka) => return self.kafka(kafka, &plan.name, entry).await,
-            SinkKind::Stdout => return Ok(Box::new(StdoutSink::new(stdout()))),
-        };
+        match &plan.kind {
+            SinkKind::Delta(delta) => self.delta(plan, delta, entry).await,
+            // Boxed: it would make every future of a start twice as large.
+            SinkKind::Postgres(postgres) => Box::pin(self.postgres(plan, postgres, entry)).await,
+            SinkKind::Parquet(parquet) => self.parquet(parquet, &plan.name, entry),
+            SinkKind::Kafka(kafka) => self.kafka(kafka, &plan.name, entry).await,
+            SinkKind::Stdout => Ok(Box::new(StdoutSink::new(stdout()))),
+        }
+    }
+
+    async fn delta(
+        &self,
+        plan: &SinkPlan,
+        delta: &DeltaPlan,
+        entry: &SinkEntry,
+    ) -> Result<Box<dyn Sink>, OpenError> {
         let settings = DeltaSettings {
             identity: entry.identity.clone(),
             target: target(&self.parts.storage.open(&delta.path)?),
@@ -189,10 +206,43 @@ impl SinkOpener<'_> {
         Ok(match plan.mode {
             Mode::Append => Box::new(DeltaAppend::open(settings).await?),
             Mode::Update => {
-                let outbox = self.outbox();
-                Box::new(DeltaUpsert::open(settings, plan.keys.clone(), outbox).await?)
+                Box::new(DeltaUpsert::open(settings, plan.keys.clone(), self.outbox()).await?)
             }
         })
+    }
+
+    async fn postgres(
+        &self,
+        plan: &SinkPlan,
+        postgres: &PostgresPlan,
+        entry: &SinkEntry,
+    ) -> Result<Box<dyn Sink>, OpenError> {
+        // Neither incarnation nor epoch: a zombie of an earlier life finds the row of the newest one.
+        let space = Namespace {
+            checkpoint: &self.body.checkpoint,
+            incarnation: "",
+            lane: &self.body.lane,
+        };
+        let settings = PostgresSettings {
+            plan: postgres.clone(),
+            secrets: self.parts.secrets.clone(),
+            rows: self.checked.sinks[&plan.name].clone(),
+            mode: plan.mode,
+            keys: plan.keys.clone(),
+            null_keys: plan.mode == Mode::Update && self.checked.plan.aggregate_above(&plan.from),
+            keeps_rejects: self.keeps_rejects,
+            writer: PostgresWriter {
+                sink: space.sink(&plan.name, &postgres.target(), Epoch(0)).0,
+                name: plan.name.to_string(),
+                incarnation: self.body.incarnation.clone(),
+                added_at: entry.added_at,
+                term: self.term,
+            },
+            outbox: self.outbox(),
+            nonce: self.nonce.to_owned(),
+            crash: self.parts.crash.of_sink(&plan.name),
+        };
+        Ok(Box::new(PostgresSink::open(settings).await?))
     }
 
     fn outbox(&self) -> Outbox {
@@ -227,7 +277,10 @@ impl SinkOpener<'_> {
                     && other.progress_topic == plan.progress_topic
                     && other.delivery == Delivery::ExactlyOnce
             }
-            SinkKind::Delta(_) | SinkKind::Parquet(_) | SinkKind::Stdout => false,
+            SinkKind::Delta(_)
+            | SinkKind::Parquet(_)
+            | SinkKind::Postgres(_)
+            | SinkKind::Stdout => false,
         };
         let siblings = self.checked.plan.sinks.iter().filter(is_sibling);
         let settings = KafkaSinkSettings {
@@ -313,7 +366,7 @@ pub fn places(checked: &CheckedPlan) -> Vec<(String, StoragePath)> {
     let tables = plan.sinks.iter().filter_map(|sink| match &sink.kind {
         SinkKind::Delta(delta) => Some((format!("sink {}", sink.name), delta.path.clone())),
         SinkKind::Parquet(files) => Some((format!("sink {}", sink.name), files.path.clone())),
-        SinkKind::Kafka(_) | SinkKind::Stdout => None,
+        SinkKind::Kafka(_) | SinkKind::Postgres(_) | SinkKind::Stdout => None,
     });
     places.extend(tables);
     places

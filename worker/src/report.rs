@@ -338,7 +338,7 @@ fn fill(progress: &mut Progress, decided: &Decided<'_>) {
 
 fn delivery(kind: &SinkKind) -> Delivery {
     match kind {
-        SinkKind::Delta(_) | SinkKind::Parquet(_) => Delivery::ExactlyOnce,
+        SinkKind::Delta(_) | SinkKind::Parquet(_) | SinkKind::Postgres(_) => Delivery::ExactlyOnce,
         SinkKind::Kafka(kafka) => kafka.delivery,
         SinkKind::Stdout => Delivery::AtLeastOnce,
     }

@@ -418,7 +418,8 @@ pub struct SinkPlan {
     pub from: NodeName,
     /// How rows become content.
     pub mode: Mode,
-    /// Columns that identify a row, in `Update` mode never empty (inherited from the aggregate above where not given).
+    /// Columns that identify a row, in `Update` mode never empty (inherited from the aggregate above where not given); in
+    /// `Append` mode, rows whose key is there already are left out.
     pub keys: Vec<String>,
     /// Where it writes.
     pub kind: SinkKind,
@@ -433,6 +434,8 @@ pub enum SinkKind {
     Kafka(KafkaSinkPlan),
     /// A folder of Parquet files.
     Parquet(ParquetPlan),
+    /// A PostgreSQL table.
+    Postgres(PostgresPlan),
     /// Standard output.
     Stdout,
 }
@@ -474,6 +477,44 @@ pub struct KafkaSinkPlan {
     pub sasl: Option<SaslPlan>,
 }
 
+/// See [`crate::sink::Postgres`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct PostgresPlan {
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Database.
+    pub database: String,
+    /// Schema.
+    pub schema: String,
+    /// Table.
+    pub table: String,
+    /// Role.
+    pub username: String,
+    /// Password.
+    pub password: SecretKeyRef,
+    /// `None`: not encrypted.
+    pub tls: Option<TlsPlan>,
+    /// Columns of each further index of a table that is created; `None`: the table must exist.
+    pub create_table: Option<Vec<Vec<String>>>,
+}
+
+impl PostgresPlan {
+    /// The table, with its server: what the sink's target is.
+    pub fn target(&self) -> String {
+        let Self {
+            host,
+            port,
+            database,
+            schema,
+            table,
+            ..
+        } = self;
+        format!("postgres://{host}:{port}/{database}/{schema}.{table}")
+    }
+}
+
 impl Plan {
     /// The source of that name.
     pub fn source(&self, name: &NodeName) -> Option<&SourcePlan> {
@@ -483,6 +524,18 @@ impl Plan {
     /// The step of that name.
     pub fn step(&self, name: &NodeName) -> Option<&StepPlan> {
         self.steps.iter().find(|s| &s.name == name)
+    }
+
+    /// An aggregate stands above what reads this node: its keys may be null and are compared as values.
+    pub fn aggregate_above(&self, node: &NodeName) -> bool {
+        let mut node = node;
+        while let Some(step) = self.step(node) {
+            if matches!(step.kind, StepKind::Aggregate(_)) {
+                return true;
+            }
+            node = &step.from;
+        }
+        false
     }
 }
 

@@ -324,6 +324,12 @@ pub fn secrets(spec: &EventPipelineSpec) -> BTreeSet<SecretKeyRef> {
         }
         values.push(sasl.as_ref().map(|sasl| &sasl.password));
     }
+    for postgres in spec.sinks.iter().filter_map(|s| s.postgres.as_ref()) {
+        if let Some(tls) = &postgres.tls {
+            values.extend([tls.ca.as_ref(), tls.cert.as_ref(), tls.key.as_ref()]);
+        }
+        values.push(Some(&postgres.password));
+    }
     let given = values.into_iter().flatten();
     given.map(|value| value.secret_key_ref.clone()).collect()
 }

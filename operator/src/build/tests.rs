@@ -147,7 +147,13 @@ fn pods_carry_no_token_and_no_foreign_address() {
 
 #[test]
 fn every_secret_is_mounted_by_name_and_key_and_is_optional() {
-    let pod = pod(&spec());
+    let mut json = spec_json();
+    let secret = |key: &str| json!({"secretKeyRef": {"name": "shop", "key": key}});
+    let postgres = json!({"host": "db", "database": "d", "table": "t", "username": "u", "password": secret("password"),
+        "tls": {"ca": secret("ca.crt")}});
+    let sink = json!({"name": "shop", "from": "orders", "postgres": postgres});
+    json["sinks"].as_array_mut().unwrap().push(sink);
+    let pod = pod(&serde_json::from_value(json).unwrap());
     let secrets = pod["volumes"]
         .as_array()
         .unwrap()
@@ -162,7 +168,8 @@ fn every_secret_is_mounted_by_name_and_key_and_is_optional() {
         secrets["projected"]["sources"],
         json!([
             source("kafka", &["ca.crt", "password"]),
-            source("lake", &["id", "secret"])
+            source("lake", &["id", "secret"]),
+            source("shop", &["ca.crt", "password"])
         ])
     );
 }

@@ -124,6 +124,12 @@ pub const TABLE: &[(&str, Class)] = &[
     ("sinks[*].kafka", Class::StateKept),
     ("sinks[*].kafka.topic", Class::StateKept),
     ("sinks[*].kafka.progressTopic", Class::StateKept),
+    ("sinks[*].postgres", Class::StateKept),
+    ("sinks[*].postgres.host", Class::StateKept),
+    ("sinks[*].postgres.port", Class::StateKept),
+    ("sinks[*].postgres.database", Class::StateKept),
+    ("sinks[*].postgres.schema", Class::StateKept),
+    ("sinks[*].postgres.table", Class::StateKept),
     ("sinks[*].stdout", Class::StateKept),
     ("sinks[*].**", Class::Rolling),
 ];

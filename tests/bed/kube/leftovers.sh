@@ -11,7 +11,7 @@ echo "# routes";      ip route show table all | grep -E "$mine" | sort
 echo "# netns";       ls /run/netns 2> /dev/null
 echo "# nft";         nft list ruleset 2> /dev/null
 echo "# cgroups";     find /sys/fs/cgroup -maxdepth 3 \( -name "$CGROOT" -o -name "evpbench$INDEX" -o -name "kubepods*" -path "*/$CGROOT/*" \) 2> /dev/null | sort
-echo "# processes";   grep -lsF -- "$RUN/" /proc/[0-9]*/cmdline | cut -d/ -f3 | grep -vx $$ | xargs -r ps -o comm= -p | sort
-echo "# directories"; ls -d /run/containerd /run/flannel /var/lib/{cni,containerd,kubelet,etcd} /var/log/{pods,containers} /etc/cni /usr/libexec/kubernetes "$RUN"/*/ 2> /dev/null
+echo "# processes";   grep -lsF -e "$RUN/" -e "$POSTGRES_DATA" /proc/[0-9]*/cmdline | cut -d/ -f3 | grep -vx $$ | xargs -r ps -o comm= -p | sort
+echo "# directories"; ls -d /run/containerd /run/flannel /var/lib/{cni,containerd,kubelet,etcd} /var/log/{pods,containers} /etc/cni /usr/libexec/kubernetes "$RUN"/*/ "$POSTGRES_DATA" 2> /dev/null
 echo "# sysctls";     sysctl vm.overcommit_memory kernel.panic kernel.panic_on_oops net.ipv4.ip_forward net.netfilter.nf_conntrack_max 2> /dev/null
 exit 0

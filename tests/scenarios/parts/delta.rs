@@ -115,6 +115,7 @@ async fn content(target: &Target) -> BTreeMap<i64, Vec<String>> {
     let written = Written {
         tables: vec![("t".to_owned(), target.clone())],
         dead_letters: None,
+        ..Written::default()
     };
     let tables = open_tables(&written).await.unwrap();
     let (batches, cut) = ask(
@@ -244,6 +245,7 @@ async fn a_file_larger_than_one_part_arrives_whole() {
     let written = Written {
         tables: vec![("t".to_owned(), target)],
         dead_letters: None,
+        ..Written::default()
     };
     let tables = open_tables(&written).await.unwrap();
     let (answer, _) = ask(
@@ -299,6 +301,7 @@ async fn dead_letters_are_copied_once() {
     let written = Written {
         tables: Vec::new(),
         dead_letters: Some((target, DeadLetterFormat::Parquet)),
+        ..Written::default()
     };
     let tables = open_tables(&written).await.unwrap();
     let (rows, _) = ask(&tables.session, "SELECT * FROM dead_letters")

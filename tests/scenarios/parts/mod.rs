@@ -3,4 +3,5 @@
 mod checkpoint;
 mod delta;
 pub(crate) mod kafka;
+mod postgres;
 mod worker;

@@ -12,6 +12,7 @@ mod input;
 mod log;
 mod owners;
 mod pipeline;
+mod postgres;
 mod process;
 mod proxy;
 mod topics;

@@ -1,11 +1,13 @@
 //! Bindings of a local run: which source reads a generator or files here, which object-store path is a folder here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use evp_api::EventPipelineSpec;
+use evp_api::sink::{Delta, Mode, Postgres};
 use evp_api::source::{Files, Generator, Source, Template};
+use evp_api::step::Step;
 
 use crate::generate::usual_rate;
 
@@ -198,6 +200,49 @@ fn point(at: &mut Source, binding: &Binding) -> Result<(), String> {
     Ok(())
 }
 
+/// Makes each PostgreSQL sink a Delta table below a folder: kept by key where an aggregate gives the keys, else every row is
+/// appended. Gives the names of sinks whose `keys` are not looked at here.
+pub fn keep_tables_here(spec: &mut EventPipelineSpec, dir: &Path) -> Vec<String> {
+    let mut without_keys = Vec::new();
+    let steps = spec.steps.clone();
+    for sink in &mut spec.sinks {
+        let Some(postgres) = sink.postgres.take() else {
+            continue;
+        };
+        let Postgres {
+            database,
+            schema,
+            table,
+            ..
+        } = postgres;
+        let folder = dir.join("postgres").join(database).join(schema).join(table);
+        sink.delta = Some(Delta {
+            path: format!("file://{}", folder.display()),
+            partition_by: Vec::new(),
+        });
+        let by_aggregate = sink.mode == Mode::Update && reads_aggregate(&steps, &sink.from);
+        if !by_aggregate && !sink.keys.is_empty() {
+            sink.mode = Mode::Append;
+            sink.keys.clear();
+            without_keys.push(sink.name.clone());
+        }
+    }
+    without_keys
+}
+
+/// Bounded by the number of steps, so that a cycle ends.
+fn reads_aggregate(steps: &[Step], from: &str) -> bool {
+    let mut node = from;
+    for _ in 0..=steps.len() {
+        match steps.iter().find(|step| step.name == node) {
+            None => return false,
+            Some(step) if step.aggregate.is_some() => return true,
+            Some(step) => node = &step.from,
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,6 +309,41 @@ mod tests {
                 prefix: "s3://lake".into(),
                 dir: "./lake".into()
             }
+        );
+    }
+
+    #[test]
+    fn a_postgres_sink_is_a_delta_table_here_by_key_only_where_an_aggregate_gives_the_keys() {
+        let sink = |name: &str, from: &str, mode: &str, keys: &[&str]| {
+            serde_json::json!({"name": name, "from": from, "mode": mode, "keys": keys, "postgres": {
+                "host": "h", "database": "shop", "table": name, "username": "u",
+                "password": {"secretKeyRef": {"name": "s", "key": "k"}}}})
+        };
+        let spec = serde_json::json!({
+            "checkpoint": {"path": "s3://lake/c"},
+            "sources": [{"name": "orders", "generator": {"template": "orders"}, "schema": {"fields": []}}],
+            "steps": [{"name": "sums", "from": "orders", "aggregate": {
+                "window": {"tumbling": {"size": "5m"}}, "measures": "count(*) AS n"}}],
+            "sinks": [sink("all", "orders", "Append", &[]), sink("once", "orders", "Append", &["id"]),
+                sink("sums-now", "sums", "Update", &[])]});
+        let mut spec: EventPipelineSpec = serde_json::from_value(spec).unwrap();
+        assert_eq!(keep_tables_here(&mut spec, Path::new("/lake")), ["once"]);
+        let tables = spec
+            .sinks
+            .iter()
+            .map(|sink| (sink.mode, sink.delta.as_ref().unwrap().path.as_str()));
+        assert_eq!(
+            tables.collect::<Vec<_>>(),
+            [
+                (Mode::Append, "file:///lake/postgres/shop/public/all"),
+                (Mode::Append, "file:///lake/postgres/shop/public/once"),
+                (Mode::Update, "file:///lake/postgres/shop/public/sums-now"),
+            ]
+        );
+        assert!(
+            spec.sinks
+                .iter()
+                .all(|sink| sink.postgres.is_none() && sink.keys.is_empty())
         );
     }
 

@@ -8,7 +8,7 @@ use evp_api::plan::SinkKind;
 use evp_core::check::{CheckedPlan, check};
 
 use super::Fault;
-use super::bind::{Binding, bind_sources};
+use super::bind::{Binding, bind_sources, keep_tables_here};
 use super::query::{ParquetFolder, Written};
 use crate::job;
 use crate::manifest::Manifest;
@@ -22,7 +22,9 @@ pub struct PlaceArgs {
     #[arg(long, value_name = "BINDING")]
     pub bind: Vec<Binding>,
     /// Map every object-store path below this folder. Topics that sinks would write become folders `topics/TOPIC` there: files of
-    /// lines `{"key": …, "value": {…}}`, each record exactly once.
+    /// lines `{"key": …, "value": {…}}`, each record exactly once. A `postgres` sink becomes a Delta table,
+    /// `postgres/<database>/<schema>/<table>`: kept by key below an aggregate in mode Update, else every row is appended and
+    /// `keys` are not looked at.
     #[arg(long, value_name = "DIR")]
     pub local: Option<PathBuf>,
     /// Folder of Secrets: `<name>/<key>`.
@@ -70,6 +72,16 @@ impl Place {
     ) -> Result<Self, Fault> {
         let mut spec = manifest.spec.clone();
         bind_sources(&mut spec, &args.bind).map_err(Fault::Usage)?;
+        if let Some(dir) = &args.local {
+            // What the manifest says is judged before it is changed.
+            check(&spec).map_err(|found| Fault::Findings(super::found(file, &found)))?;
+            for sink in keep_tables_here(&mut spec, &absolute(dir)) {
+                tracing::warn!(
+                    sink,
+                    "its table here gets every row: `keys` are looked at by PostgreSQL alone"
+                );
+            }
+        }
         let checked = check(&spec).map_err(|found| Fault::Findings(super::found(file, &found)))?;
         let storage = storage(&checked, args);
         if !remote {
@@ -131,7 +143,7 @@ impl Place {
                     };
                     folders.push((sink.name.to_string(), folder));
                 }
-                SinkKind::Kafka(_) | SinkKind::Stdout => {}
+                SinkKind::Kafka(_) | SinkKind::Postgres(_) | SinkKind::Stdout => {}
             }
         }
         let letters = self.checked.plan.dead_letter.as_ref();
@@ -168,6 +180,15 @@ fn absolute(dir: &Path) -> PathBuf {
 
 /// A laptop with cloud credentials must not reach production tables by accident.
 fn refuse_remote(checked: &CheckedPlan, storage: &Storage) -> Result<(), Fault> {
+    for sink in &checked.plan.sinks {
+        if let SinkKind::Postgres(postgres) = &sink.kind {
+            return Err(Fault::Usage(format!(
+                "sink {} writes {}; use --local DIR to have a Delta table here instead, or --remote to go there",
+                sink.name,
+                postgres.target()
+            )));
+        }
+    }
     match job::places(checked)
         .into_iter()
         .find(|(_, path)| storage.is_remote(path))

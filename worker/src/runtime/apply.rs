@@ -21,6 +21,8 @@ pub(super) struct Applier {
     pub(super) versions: BTreeMap<NodeName, u64>,
     /// The decided epoch that is not applied yet.
     pub(super) pending: Option<Pending>,
+    /// Sinks may hold rows of the newest epoch that their targets refused and that are no dead letters yet.
+    pub(super) rejects_due: bool,
 }
 
 /// A decided epoch, and what is told once its sinks hold it.
@@ -44,6 +46,7 @@ impl Applier {
             letters,
         } = pending;
         let applied = self.checkpointer.apply(permit, &mut self.sinks).await?;
+        self.rejects_due = applied.values().any(|applied| applied.rejected > 0);
         let versions = applied
             .into_iter()
             .filter_map(|(name, a)| Some((name, a.version?)));

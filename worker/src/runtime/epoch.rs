@@ -32,6 +32,7 @@ impl Runtime {
         let mut open = self.opened();
         self.filler.dataflow.open(open.body.epoch_time)?;
         let filled = self.fill(&mut open, reporter, stop).await?;
+        let routed = self.route_rejects(&mut open).await?;
         let idle = self.filler.activity.idle(self.filler.polled);
         let mut closed =
             poison::guarded(|| self.filler.dataflow.close(&idle)).map_err(Halt::failed_epoch)??;
@@ -41,7 +42,7 @@ impl Runtime {
                 sink.abandon().await;
             }
         }
-        let quiet = self.is_quiet(&open, &closed);
+        let quiet = !routed && self.is_quiet(&open, &closed);
         if quiet {
             self.filler.dataflow.abandon()?;
             self.applier.checkpointer.record_quietly().await?;

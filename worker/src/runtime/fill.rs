@@ -290,7 +290,7 @@ impl Filler {
     }
 
     /// Dead letters go with the good rows of their epoch; without a place for them the first one stops the pipeline.
-    async fn keep(&mut self, mut letters: Vec<DeadLetter>) -> Result<(), Halt> {
+    pub(super) async fn keep(&mut self, mut letters: Vec<DeadLetter>) -> Result<(), Halt> {
         let Some(first) = letters.first() else {
             return Ok(());
         };

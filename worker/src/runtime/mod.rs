@@ -8,6 +8,7 @@ mod bound;
 mod epoch;
 mod fill;
 mod poison;
+mod rejects;
 mod skip;
 mod start;
 mod state;

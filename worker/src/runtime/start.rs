@@ -10,7 +10,7 @@ use evp_api::plan::{NodeName, Plan, SourceKind, SourcePlan, digest_input};
 use evp_api::reason;
 use evp_core::check::{CheckedPlan, check};
 use evp_core::dataflow::Dataflow;
-use evp_core::position::{Epoch, Micros, Positions, SplitPositions};
+use evp_core::position::{Epoch, Micros, Positions, SplitPositions, Term};
 use evp_core::protocol::decide::Identity;
 use evp_core::protocol::head::{Body, WatermarkSnapshots};
 use evp_core::protocol::paths::Lane;
@@ -83,8 +83,9 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
     let tables = remember(&mut sources, &checked.plan, &checkpointer).await?;
     let next = checkpointer.open(parts.clock.now());
     // Two of each: rows are staged to one while the other is rolled forward.
-    let staging = open_sinks(start, &place, &next).await?;
-    let applying = open_sinks(start, &place, &next).await?;
+    let term = checkpointer.term();
+    let staging = open_sinks(start, &place, (&next, term)).await?;
+    let applying = open_sinks(start, &place, (&next, term)).await?;
     let until = until(start, &mut sources).await?;
     let bound = RecordBound::new(checked.plan.checkpoint.max_records, checkpointer.care());
     start.poison.skip(&checked.plan.skip);
@@ -114,6 +115,8 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
         sinks: applying,
         versions: BTreeMap::new(),
         pending: None,
+        // A process before this one may have applied the newest epoch.
+        rejects_due: true,
     };
     Ok(Runtime {
         filler,
@@ -125,7 +128,11 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
     })
 }
 
-async fn open_sinks(start: &Start, place: &Location, body: &Body) -> Result<Sinks, Halt> {
+async fn open_sinks(
+    start: &Start,
+    place: &Location,
+    (body, term): (&Body, Term),
+) -> Result<Sinks, Halt> {
     let nonce = start.ids.nonce();
     let opener = SinkOpener {
         checked: &start.checked,
@@ -133,6 +140,8 @@ async fn open_sinks(start: &Start, place: &Location, body: &Body) -> Result<Sink
         checkpoint: place,
         body,
         nonce: &nonce,
+        term,
+        keeps_rejects: start.checked.plan.dead_letter.is_some(),
     };
     Ok(opener.open().await?)
 }
@@ -264,6 +273,7 @@ struct DecidedSinks<'a> {
     start: &'a Start,
     place: &'a Location,
     nonce: String,
+    term: Term,
     /// The plan that was asked for last.
     plan: Arc<CheckedPlan>,
 }
@@ -289,6 +299,8 @@ impl OpenSinks for DecidedSinks<'_> {
             checkpoint: self.place,
             body,
             nonce: &self.nonce,
+            term: self.term,
+            keeps_rejects: self.start.checked.plan.dead_letter.is_some(),
         };
         opener.open_one(name).await.map_err(|error| match error {
             OpenError::Store(store) => store.into(),
@@ -308,6 +320,7 @@ async fn roll_forward(
         start,
         place,
         nonce: start.ids.nonce(),
+        term: checkpointer.term(),
         plan: Arc::clone(&start.checked),
     };
     Ok(checkpointer.roll_forward(&mut sinks).await?)

@@ -1,5 +1,6 @@
 //! Where rows go: the trait, and the one match that opens a sink.
 
+mod changes;
 mod data_files;
 pub mod dead_letters;
 pub mod delta;
@@ -9,6 +10,7 @@ pub mod kafka;
 pub mod outbox;
 pub mod parquet_writer;
 pub(crate) mod partition;
+pub mod postgres;
 pub mod stdout;
 
 use async_trait::async_trait;
@@ -36,6 +38,27 @@ pub trait Sink: Send {
 
     /// The newest epoch this sink's target holds for the identity in `intent`; `None`: the target has no marker.
     async fn probe(&mut self, intent: &Intent) -> Result<Option<Epoch>, SinkError>;
+
+    /// Rows of an applied epoch that the target refused and that are kept there, those after a number first: they become
+    /// dead letters of the next epoch. Empty: there are no more.
+    async fn rejected(
+        &mut self,
+        _epoch: Epoch,
+        _after: Option<i64>,
+    ) -> Result<Vec<RejectedRow>, SinkError> {
+        Ok(Vec::new())
+    }
+}
+
+/// A row that a target refused after its epoch was decided.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RejectedRow {
+    /// Its number within the epoch.
+    pub number: i64,
+    /// The row as JSON.
+    pub row: String,
+    /// Why, in the target's words.
+    pub message: String,
 }
 
 /// What applying did.
@@ -43,6 +66,8 @@ pub trait Sink: Send {
 pub struct Applied {
     /// Version of the table after the commit; `None`: the sink has no versions.
     pub version: Option<u64>,
+    /// Rows that the target refused, and that are kept there.
+    pub rejected: u64,
 }
 
 /// What can go wrong with a sink.

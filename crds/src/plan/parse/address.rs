@@ -43,6 +43,18 @@ pub(super) fn endpoint(text: &str, path: &str, findings: &mut Findings) {
     });
 }
 
+/// A name or an address, without a port.
+pub(super) fn host(text: &str, path: &str, findings: &mut Findings) {
+    let is_address = text.parse::<std::net::IpAddr>().is_ok();
+    findings.require(
+        is_address || is_host(text) && !text.starts_with('['),
+        || {
+            let message = format!("`{text}` must be a host's name or address, without a port");
+            Violation::new(Code::Address, path, message)
+        },
+    );
+}
+
 fn is_server(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {
         is_host(host)

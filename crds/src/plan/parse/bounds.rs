@@ -47,6 +47,13 @@ pub(super) fn hold(spec: &EventPipelineSpec, findings: &mut Findings) {
             let path = format!("spec.sinks[{i}].{kind}.partitionBy");
             count(path, columns.len(), 0, 8);
         }
+        let create = sink.postgres.as_ref().and_then(|p| p.create_table.as_ref());
+        let indexes = create.map(|c| c.indexes.as_slice()).unwrap_or_default();
+        let path = format!("spec.sinks[{i}].postgres.createTable.indexes");
+        count(path.clone(), indexes.len(), 0, 16);
+        for (j, index) in indexes.iter().enumerate() {
+            count(format!("{path}[{j}]"), index.len(), 1, 32);
+        }
     }
     sql_texts(spec, findings);
     column_names(spec, findings);

@@ -139,7 +139,8 @@ fn offsets(raw: &[StartOffset], path: &str, findings: &mut Findings) -> Option<V
     raw.iter().enumerate().map(&mut one).collect()
 }
 
-fn tls(raw: &Tls, path: &str, findings: &mut Findings) -> TlsPlan {
+/// TLS of a connection, whatever is spoken on it.
+pub(super) fn tls(raw: &Tls, path: &str, findings: &mut Findings) -> TlsPlan {
     let mut read = |field: &str, raw: &Option<SecretValue>| {
         let raw = raw.as_ref()?;
         Some(secret(raw, &format!("{path}.{field}"), findings))

@@ -1,10 +1,15 @@
 //! Sinks.
 
+mod postgres;
+
 use super::graph::{Graph, Node};
 use super::text::storage_path;
 use super::{Findings, exactly_one, kafka, named_once, node_name};
 use crate::plan::{Code, DeltaPlan, Mode, NodeName, ParquetPlan, SinkKind, SinkPlan, Violation};
 use crate::sink::{Delta, Kafka, Parquet, Sink};
+use crate::step::Aggregate;
+
+use postgres::postgres;
 
 pub(super) fn sink(
     index: usize,
@@ -18,6 +23,7 @@ pub(super) fn sink(
         ("delta", raw.delta.is_some()),
         ("parquet", raw.parquet.is_some()),
         ("kafka", raw.kafka.is_some()),
+        ("postgres", raw.postgres.is_some()),
         ("stdout", raw.stdout.is_some()),
     ];
     let one = exactly_one(&path, &kinds, findings);
@@ -29,6 +35,8 @@ pub(super) fn sink(
         log_fits(raw, log, (&path, graph), findings);
         let plan = kafka::kafka_sink(log, &format!("{path}.kafka"), findings);
         Some(SinkKind::Kafka(plan))
+    } else if let Some(table) = &raw.postgres {
+        postgres(table, &format!("{path}.postgres"), findings).map(SinkKind::Postgres)
     } else {
         Some(SinkKind::Stdout)
     };
@@ -111,62 +119,87 @@ fn log_fits(raw: &Sink, log: &Kafka, (path, graph): (&str, &Graph<'_>), findings
     }
 }
 
+/// Keys that are given, or inherited from the aggregate above.
 fn keys(raw: &Sink, path: &str, graph: &Graph<'_>, findings: &mut Findings) -> Option<Vec<String>> {
-    let aggregate = graph
-        .above(&raw.from)
-        .into_iter()
-        .find_map(|node| match node {
-            Node::Step(i) => graph.spec().steps[i].aggregate.as_ref(),
-            Node::Source(_) => None,
+    let path = format!("{path}.keys");
+    for (i, key) in raw.keys.iter().enumerate() {
+        findings.require(!raw.keys[..i].contains(key), || {
+            let message = format!("`{key}` is named twice");
+            Violation::new(Code::DuplicateColumn, format!("{path}[{i}]"), message)
         });
-    let merges = aggregate.is_some_and(|a| a.window.session.is_some());
-    let inherited = aggregate.map(|a| {
-        std::iter::once("window_start".to_owned())
-            .chain(a.group_by.iter().cloned())
-            .collect::<Vec<_>>()
-    });
+    }
     match raw.mode {
-        Mode::Append if raw.keys.is_empty() => Some(Vec::new()),
+        Mode::Append if raw.keys.is_empty() || raw.postgres.is_some() => Some(raw.keys.clone()),
         Mode::Append => {
-            let message = "`keys` with `mode: Append` (insert if absent) is not built yet";
+            let message =
+                "`keys` with `mode: Append` (insert if absent) is built for `postgres` only";
             findings.add(
-                Violation::new(Code::NotBuilt, format!("{path}.keys"), message)
+                Violation::new(Code::NotBuilt, path, message)
                     .help("take `keys` out, or use `mode: Update`"),
             );
             None
         }
         // What stands above is unknown, which has its own finding.
         Mode::Update if graph.root(&raw.from).is_none() => None,
-        Mode::Update if inherited.is_none() => {
-            let message = "`mode: Update` below anything but an `aggregate` is not built yet";
-            findings.add(Violation::new(
-                Code::NotBuilt,
-                format!("{path}.mode"),
-                message,
-            ));
-            None
-        }
-        Mode::Update if merges => {
-            let message =
-                "sessions merge while they are open, so a row of one could have to be taken back";
-            findings.add(
-                Violation::new(Code::Misplaced, format!("{path}.mode"), message)
-                    .help("use `mode: Append`: one row when the session closes"),
-            );
-            None
-        }
-        Mode::Update if raw.keys.is_empty() => inherited,
-        Mode::Update => {
-            let mut given = raw.keys.clone();
-            let mut wanted = inherited.unwrap_or_default();
-            given.sort();
-            wanted.sort();
-            findings.require(given == wanted, || {
-                let message = format!("keys must be the aggregate's own: {}", wanted.join(", "));
-                Violation::new(Code::KeysChanged, format!("{path}.keys"), message)
-                    .help("leave `keys` out: they are inherited")
-            });
-            Some(raw.keys.clone())
-        }
+        Mode::Update => match aggregate_above(raw, graph) {
+            Some(aggregate) => inherited(raw, aggregate, &path, findings),
+            None => given(raw, &path, findings),
+        },
     }
+}
+
+fn aggregate_above<'a>(raw: &Sink, graph: &Graph<'a>) -> Option<&'a Aggregate> {
+    let above = graph.above(&raw.from).into_iter();
+    above.into_iter().find_map(|node| match node {
+        Node::Step(i) => graph.spec().steps[i].aggregate.as_ref(),
+        Node::Source(_) => None,
+    })
+}
+
+/// Keys of a sink in `Update` mode that no aggregate stands above.
+fn given(raw: &Sink, path: &str, findings: &mut Findings) -> Option<Vec<String>> {
+    if raw.postgres.is_none() {
+        let message =
+            "`mode: Update` below anything but an `aggregate` is built for `postgres` only";
+        let path = path.replace(".keys", ".mode");
+        findings.add(Violation::new(Code::NotBuilt, path, message));
+        return None;
+    }
+    if raw.keys.is_empty() {
+        let message = "`keys` must be given with `mode: Update` where no `aggregate` stands above";
+        findings.add(Violation::new(Code::Together, path, message));
+        return None;
+    }
+    Some(raw.keys.clone())
+}
+
+fn inherited(
+    raw: &Sink,
+    aggregate: &Aggregate,
+    path: &str,
+    findings: &mut Findings,
+) -> Option<Vec<String>> {
+    if aggregate.window.session.is_some() {
+        let message =
+            "sessions merge while they are open, so a row of one could have to be taken back";
+        findings.add(
+            Violation::new(Code::Misplaced, path.replace(".keys", ".mode"), message)
+                .help("use `mode: Append`: one row when the session closes"),
+        );
+        return None;
+    }
+    let first = std::iter::once("window_start".to_owned());
+    let inherited: Vec<_> = first.chain(aggregate.group_by.iter().cloned()).collect();
+    if raw.keys.is_empty() {
+        return Some(inherited);
+    }
+    let (mut given, mut wanted) = (raw.keys.clone(), inherited);
+    given.sort();
+    wanted.sort();
+    findings.require(given == wanted, || {
+        let message = format!("keys must be the aggregate's own: {}", wanted.join(", "));
+        Violation::new(Code::KeysChanged, path, message)
+            .help("leave `keys` out: they are inherited")
+    });
+    Some(raw.keys.clone())
 }

@@ -1,5 +1,7 @@
 //! What each sink writes, and whether it can.
 
+mod postgres;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,9 +28,12 @@ pub(super) fn check(
         };
         let written = without_meta(above);
         let path = format!("spec.sinks[{index}]");
-        let changed = |key: &&String| !passes(plan, steps, &sink.from, key);
-        let changed = sink.keys.iter().filter(changed);
-        faults.extend(changed.map(|key| key_changed(sink, key, &path)));
+        let inherits = sink.mode == Mode::Update && plan.aggregate_above(&sink.from);
+        if inherits {
+            let changed = |key: &&String| !passes(plan, steps, &sink.from, key);
+            let changed = sink.keys.iter().filter(changed);
+            faults.extend(changed.map(|key| key_changed(sink, key, &path)));
+        }
         let from = format!("{path}.from");
         match &sink.kind {
             SinkKind::Delta(delta) => {
@@ -53,6 +58,9 @@ pub(super) fn check(
                     path: &format!("{path}.kafka.keyColumn"),
                 };
                 faults.extend(key_refused(kafka, sink, &written, &place));
+            }
+            SinkKind::Postgres(table) => {
+                faults.extend(postgres::refuses((sink, !inherits), table, &written, &path));
             }
             SinkKind::Stdout => {}
         }
@@ -82,7 +90,7 @@ fn delta_refuses(sink: &SinkPlan, columns: &SchemaRef, path: &str) -> Vec<Violat
     for (i, field) in fields.iter().enumerate() {
         let name = field.name();
         let fault = |code, message: String| Violation::new(code, path, message);
-        if !is_delta_type(field.data_type()) {
+        if !is_stored(field.data_type()) {
             let message = format!(
                 "`{name}` of `{}` is {}, which a Delta table cannot hold",
                 sink.from,
@@ -133,7 +141,7 @@ fn types_refused(sink: &SinkPlan, columns: &SchemaRef, path: &str) -> Vec<Violat
 
 /// What a Delta table can hold is what the sources' JSON can say.
 fn is_json_type(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Decimal128(..)) || is_delta_type(data_type)
+    matches!(data_type, DataType::Decimal128(..)) || is_stored(data_type)
 }
 
 /// Where a record's key comes from.
@@ -199,11 +207,12 @@ fn has_bad_name(field: &FieldRef) -> bool {
     inside || field.name().contains(BAD_NAME)
 }
 
-fn is_delta_type(data_type: &DataType) -> bool {
+/// Types that tables have a type for.
+fn is_stored(data_type: &DataType) -> bool {
     match data_type {
-        DataType::List(item) => is_delta_type(item.data_type()),
-        DataType::Struct(members) => members.iter().all(|m| is_delta_type(m.data_type())),
-        DataType::Map(entries, _) => is_delta_type(entries.data_type()),
+        DataType::List(item) => is_stored(item.data_type()),
+        DataType::Struct(members) => members.iter().all(|m| is_stored(m.data_type())),
+        DataType::Map(entries, _) => is_stored(entries.data_type()),
         DataType::Decimal128(_, scale) => *scale >= 0,
         DataType::Utf8
         | DataType::Int32
@@ -217,6 +226,19 @@ fn is_delta_type(data_type: &DataType) -> bool {
     }
 }
 
+/// A column that is named and not written.
+fn unknown(name: &str, columns: &SchemaRef, path: String) -> Violation {
+    let names = columns.fields().iter().map(|f| f.name().as_str());
+    let missing = Violation::new(
+        Code::UnknownColumn,
+        path,
+        format!("no column named `{name}`"),
+    );
+    let listed = names.clone().collect::<Vec<_>>().join(", ");
+    let missing = missing.note(format!("the sink writes: {listed}"));
+    missing.did_you_mean(name, names)
+}
+
 fn partitions_refused(
     (partition_by, path): (&[String], &str),
     columns: &SchemaRef,
@@ -225,13 +247,7 @@ fn partitions_refused(
     for (i, name) in partition_by.iter().enumerate() {
         let fault = |code, message| Violation::new(code, format!("{path}[{i}]"), message);
         match columns.column_with_name(name) {
-            None => {
-                let names = columns.fields().iter().map(|f| f.name().as_str());
-                let missing = fault(Code::UnknownColumn, format!("no column named `{name}`"));
-                let listed = names.clone().collect::<Vec<_>>().join(", ");
-                let missing = missing.note(format!("the sink writes: {listed}"));
-                faults.push(missing.did_you_mean(name, names));
-            }
+            None => faults.push(unknown(name, columns, format!("{path}[{i}]"))),
             Some((_, field))
                 if field.data_type().is_nested() || field.data_type() == &DataType::Binary =>
             {

@@ -391,3 +391,59 @@ fn all_findings_are_reported_at_once() {
         ]
     );
 }
+
+#[test]
+fn a_postgres_table_is_found_by_columns_that_are_written_and_named_as_the_server_names() {
+    let table = |indexes: serde_json::Value| {
+        serde_json::json!({"host": "db", "database": "d", "table": "t", "username": "u",
+            "password": {"secretKeyRef": {"name": "s", "key": "k"}}, "createTable": {"indexes": indexes}})
+    };
+    let finds = |keys: &[&str],
+                 select: &str,
+                 indexes: serde_json::Value,
+                 expected: &[(Code, &str)]| {
+        let mut spec = orders();
+        spec["steps"][0] =
+            serde_json::json!({"name": "placed", "from": "orders", "query": {"select": select}});
+        spec["sinks"] = serde_json::json!([{"name": "t", "from": "placed", "keys": keys, "postgres": table(indexes)}]);
+        spec["steps"].as_array_mut().unwrap().truncate(1);
+        let found = judge(&spec).err().unwrap_or_default();
+        let brief: Vec<_> = found.iter().map(|v| (v.code, v.path.as_str())).collect();
+        assert_eq!(brief, expected, "{found:#?}");
+    };
+    let none = || serde_json::json!([]);
+    finds(
+        &["id"],
+        "id, upper(region) AS region",
+        serde_json::json!([["region"]]),
+        &[],
+    );
+    finds(
+        &["idd"],
+        "id",
+        none(),
+        &[(Code::UnknownColumn, "spec.sinks[0].keys[0]")],
+    );
+    finds(
+        &[],
+        "id",
+        serde_json::json!([["id", "nobody"]]),
+        &[(
+            Code::UnknownColumn,
+            "spec.sinks[0].postgres.createTable.indexes[0][1]",
+        )],
+    );
+    finds(
+        &[],
+        "id AS ctid",
+        none(),
+        &[(Code::ColumnType, "spec.sinks[0].from")],
+    );
+    let long = format!("id AS {}", "x".repeat(64));
+    finds(
+        &[],
+        &long,
+        none(),
+        &[(Code::ColumnType, "spec.sinks[0].from")],
+    );
+}

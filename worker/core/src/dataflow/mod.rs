@@ -341,7 +341,10 @@ fn sink_ends(plan: &Plan, checked: &CheckedPlan) -> Vec<SinkEnd> {
         let update = sink.mode == evp_api::plan::Mode::Update;
         let key = match &sink.kind {
             SinkKind::Kafka(kafka) => kafka.key_column.as_ref(),
-            SinkKind::Delta(_) | SinkKind::Parquet(_) | SinkKind::Stdout => None,
+            SinkKind::Delta(_)
+            | SinkKind::Parquet(_)
+            | SinkKind::Postgres(_)
+            | SinkKind::Stdout => None,
         };
         let key = key.and_then(|key| above.index_of(key).ok());
         Some(SinkEnd {

@@ -89,6 +89,7 @@ impl TwinSink {
         }
         Ok(Applied {
             version: Some(intent.epoch.0),
+            rejected: 0,
         })
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use evp_api::EventPipelineSpec;
 use evp_core::check::{CheckedPlan, check};
-use evp_core::position::Epoch;
+use evp_core::position::{Epoch, Term};
 use evp_core::protocol::head::{Body, Intent};
 
 use super::read::Reader;
@@ -97,6 +97,8 @@ async fn one(
         checkpoint,
         body,
         nonce: &Ids::os().nonce(),
+        term: Term(0),
+        keeps_rejects: false,
     };
     let mut sinks = match opener.open().await {
         Ok(sinks) => sinks,

@@ -65,6 +65,7 @@ impl Rolling<'_> {
             if standing(log, self.intent).await? == Standing::Done && !rebased {
                 return Ok(Applied {
                     version: log.version(),
+                    rejected: 0,
                 });
             }
             self.check_table(log)?;
@@ -82,6 +83,7 @@ impl Rolling<'_> {
                     log.checkpoint_if_due(version).await;
                     return Ok(Applied {
                         version: Some(version),
+                        rejected: 0,
                     });
                 }
                 Landing::Unsure(error) => {

@@ -23,12 +23,12 @@ use parquet::errors::ParquetError;
 
 use super::actions::{ActiveFile, AddFile};
 use super::added::AddedFiles;
-use super::changes::{Changes, Keys};
 use super::prune::ChangedKeys;
 use super::reader::ObjectReader;
 use super::schema::TableSchema;
 use super::target::Target;
 use crate::sink::SinkError;
+use crate::sink::changes::{Changes, Keys};
 
 /// Files up to this size are written anew to take new rows in. Tests have large files sooner.
 pub(super) const SMALL_BYTES: u64 = if cfg!(test) { 64 << 10 } else { 4 << 20 };

@@ -8,7 +8,6 @@ mod actions;
 mod added;
 mod append;
 mod apply;
-mod changes;
 mod log;
 mod merge;
 mod prune;
@@ -29,6 +28,7 @@ use evp_api::reason;
 use evp_core::protocol::head::SinkIdentity;
 
 pub use append::DeltaAppend;
+pub(crate) use target::Causes;
 pub use target::Target;
 pub use upsert::DeltaUpsert;
 

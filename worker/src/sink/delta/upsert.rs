@@ -12,33 +12,24 @@ use evp_core::dataflow::SinkBatch;
 use evp_core::position::Epoch;
 use evp_core::protocol::head::Intent;
 use evp_core::protocol::paths::unique;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::actions::{ActiveFile, Commit, CommitInfo};
 use super::added::AddedFiles;
 use super::append::table_id;
 use super::apply::{Attempt, Rolling};
-use super::changes::{ChangeSet, Changes, Keys};
 use super::log::TableLog;
 use super::merge::{Merge, Merged};
 use super::support::{self, Writes};
 use super::{DeltaSettings, Shape};
 use crate::checkpointer::{CommitPermit, Moment, Step};
+use crate::sink::changes::{Body, ChangeSet, Changes, Keys};
 use crate::sink::data_files::Names;
-use crate::sink::outbox::{Outbox, Stored};
+use crate::sink::outbox::Outbox;
 use crate::sink::{Applied, Sink, SinkError};
 
 /// Files whose list is kept between epochs; a longer one is read from the log each time.
 const FILES_KEPT: usize = 10_000;
-
-/// What the head keeps for one epoch of this sink.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Body {
-    outbox: Stored,
-    changes: usize,
-}
 
 /// A Delta table whose rows are kept by key.
 pub struct DeltaUpsert {
@@ -96,9 +87,7 @@ impl DeltaUpsert {
         let body = serde_json::from_value(intent.body.clone());
         let body: Body =
             body.map_err(|e| target.stop(reason::CHECKPOINT_DAMAGED, &e.to_string()))?;
-        let changes = Changes::of(self.outbox.get(&body.outbox).await?);
-        let changes =
-            changes.map_err(|e| self.outbox.damaged(&body.outbox, &format!("is odd: {e}")))?;
+        let changes = Changes::get(&self.outbox, &body).await?;
         let rolling = Rolling {
             settings: &self.settings,
             shape: &self.shape,

@@ -461,6 +461,88 @@ fn s3(endpoint: &str) -> Value {
     json!({"s3": {"endpoint": endpoint}})
 }
 
+fn postgres() -> Value {
+    json!({"host": "db", "database": "shop", "table": "t", "username": "u", "password": secret("a", "b")})
+}
+
+/// A sink of the orders that writes to PostgreSQL, with one field changed.
+fn to_postgres(edits: &[(&str, Value)]) -> Value {
+    let mut sink = json!({"name": "bronze", "from": "orders", "postgres": postgres()});
+    for (pointer, value) in edits {
+        edit(&mut sink, pointer, value.clone());
+    }
+    sink
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
+fn a_postgres_sink_takes_keys_in_both_modes_and_is_refused_at_its_fields() {
+    let check = |edits: &[(&str, Value)], expected: &[(Code, &str)]| {
+        let mut spec = orders();
+        spec["sinks"][0] = to_postgres(edits);
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(code, path)| (*code, format!("spec.sinks[0].{path}")))
+            .collect();
+        let found = match parse(spec) {
+            Ok(_) => Vec::new(),
+            Err(found) => found.into_iter().map(|v| (v.code, v.path)).collect(),
+        };
+        assert_eq!(found, expected, "{edits:?}");
+    };
+    check(&[], &[]);
+    check(&[("/keys", json!(["order_id"]))], &[]);
+    check(
+        &[("/keys", json!(["order_id"])), ("/mode", json!("Update"))],
+        &[],
+    );
+    check(&[("/mode", json!("Update"))], &[(Together, "keys")]);
+    check(
+        &[("/keys", json!(["a", "a"]))],
+        &[(DuplicateColumn, "keys[1]")],
+    );
+    check(
+        &[("/postgres/host", json!("db:5432"))],
+        &[(Address, "postgres.host")],
+    );
+    check(&[("/postgres/host", json!("::1"))], &[]);
+    check(
+        &[("/postgres/port", json!(70_000))],
+        &[(OutOfRange, "postgres.port")],
+    );
+    check(
+        &[("/postgres/table", json!(""))],
+        &[(OutOfRange, "postgres.table")],
+    );
+    check(
+        &[("/postgres/schema", json!("x".repeat(64)))],
+        &[(OutOfRange, "postgres.schema")],
+    );
+    check(
+        &[("/postgres/table", json!("eventpipeline_progress"))],
+        &[(Misplaced, "postgres.table")],
+    );
+    check(
+        &[("/postgres/password", secret("../a", "b"))],
+        &[(Secret, "postgres.password.secretKeyRef.name")],
+    );
+    check(
+        &[("/postgres/tls", json!({"key": secret("a", "b")}))],
+        &[(Together, "postgres.tls")],
+    );
+    check(
+        &[(
+            "/postgres/createTable",
+            json!({"indexes": [["a"], ["a"], ["b", "b"], []]}),
+        )],
+        &[
+            (OutOfRange, "postgres.createTable.indexes[3]"),
+            (DuplicateColumn, "postgres.createTable.indexes[1]"),
+            (DuplicateColumn, "postgres.createTable.indexes[2][1]"),
+        ],
+    );
+}
+
 #[test]
 fn what_does_not_fit_is_found_at_its_field_and_nothing_else_is() {
     values().iter().chain(&graph()).for_each(check);

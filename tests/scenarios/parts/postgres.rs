@@ -1,0 +1,9 @@
+//! PostgreSQL sinks against a real server: types, keys, tables that do not fit, rows that are refused, lost answers, crashes.
+
+mod faults;
+mod login;
+mod rejects;
+mod rows;
+mod tables;
+mod wire;
+pub(crate) mod world;
