@@ -93,9 +93,8 @@ fn refused() -> Vec<(&'static str, Value)> {
         ),
         ("/sinks/0/stdout", json!({})),
         (
-            "/sinks/0",
-            json!({"name": "bronze", "from": "orders",
-                "kafka": {"bootstrapServers": "k:1", "topic": "log", "tls": {"key": secret}}}),
+            "/sinks/0/kafka",
+            json!({"bootstrapServers": "k:1", "topic": "log", "tls": {"key": secret}}),
         ),
     ]
 }

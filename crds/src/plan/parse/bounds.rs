@@ -102,13 +102,15 @@ fn column_names(spec: &EventPipelineSpec, findings: &mut Findings) {
     }
     for (i, sink) in spec.sinks.iter().enumerate() {
         each(format!("spec.sinks[{i}].keys"), &sink.keys);
+        for (kind, columns) in partitions(sink) {
+            each(format!("spec.sinks[{i}].{kind}.partitionBy"), columns);
+        }
+    }
+    for (i, sink) in spec.sinks.iter().enumerate() {
         let key = sink.kafka.as_ref().and_then(|k| k.key_column.as_ref());
         if let Some(key) = key {
             let path = format!("spec.sinks[{i}].kafka.keyColumn");
-            each(path, std::slice::from_ref(key));
-        }
-        for (kind, columns) in partitions(sink) {
-            each(format!("spec.sinks[{i}].{kind}.partitionBy"), columns);
+            text_fits(path, key, MAX_COLUMN, findings);
         }
     }
 }

@@ -219,7 +219,10 @@ impl Writer {
             let mut config = config.clone();
             let timeout = timeouts.next();
             if let Some(timeout) = timeout.filter(|_| self.in_transactions()) {
-                config.set("transaction.timeout.ms", timeout);
+                config
+                    .set("transaction.timeout.ms", timeout)
+                    // librdkafka wants it no longer than its transaction.
+                    .set("message.timeout.ms", timeout);
             }
             let made = config.create_with_context(Deliveries::default());
             let made: BaseProducer<Deliveries> = made.map_err(|e| {
