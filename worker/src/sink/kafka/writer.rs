@@ -255,11 +255,14 @@ impl Writer {
     fn end_siblings(&self, config: &ClientConfig) {
         for name in &self.siblings {
             let mut config = config.clone();
-            config.set("transactional.id", &name.0);
+            config
+                .set("transactional.id", &name.0)
+                .set("transaction.timeout.ms", SHORT_MS)
+                .set("message.timeout.ms", SHORT_MS);
             let made = config.create_with_context::<_, BaseProducer<_>>(Deliveries::default());
             let begun = made.and_then(|producer| producer.init_transactions(BEGIN));
             if let Err(error) = begun {
-                tracing::debug!(%error, "what another sink left open is not ended");
+                tracing::warn!(%error, "what another sink left open is not ended");
             }
         }
     }
