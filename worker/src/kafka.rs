@@ -3,7 +3,7 @@
 //! Credentials are texts here, never file names, so that a rotated Secret takes effect with the next connection.
 //! No type that holds one has a `Debug`.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use evp_api::plan::{KafkaPlan, KafkaSinkPlan, SaslMechanism, SaslPlan, TlsPlan};
@@ -177,6 +177,44 @@ pub fn is_denied(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
             | RDKafkaErrorCode::SSL
     )
+}
+
+/// Threads that hold clients of librdkafka.
+static THREADS: Mutex<usize> = Mutex::new(0);
+static ENDED: Condvar = Condvar::new();
+
+/// One of [`THREADS`].
+struct Counted;
+
+impl Counted {
+    fn begin() -> Self {
+        *THREADS.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        *THREADS.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ENDED.notify_all();
+    }
+}
+
+/// Runs what blocks on a broker, or closes a client, which may wait for one that is gone: nobody else waits for that but
+/// [`settle`].
+pub(crate) fn thread(work: impl FnOnce() + Send + 'static) {
+    let counted = Counted::begin();
+    std::thread::spawn(move || {
+        let _counted = counted;
+        work();
+    });
+}
+
+/// For the end of the process: waits, at most this long, until no client is open. What the process frees as it ends, a client
+/// that is just being closed would free again.
+pub fn settle(most: Duration) {
+    let threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(ENDED.wait_timeout_while(threads, most, |threads| *threads > 0));
 }
 
 /// Keeps what librdkafka last complained about.

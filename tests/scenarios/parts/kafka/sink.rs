@@ -229,19 +229,15 @@ async fn two_workers_that_apply_the_same_epochs_by_turns_double_nothing() {
         let number = i64::try_from(epoch).unwrap() * 10;
         let intent = world.sealed(&mut one, epoch, &[number, number + 1]).await;
         // Each finds itself fenced by the other's last epoch, begins anew, and reads.
-        match epoch % 2 {
-            0 => {
-                apply(&mut other, &intent).await;
-                apply(&mut one, &intent).await;
-            }
-            _ => {
-                let (a, b) = tokio::join!(one.roll_forward(&intent), other.roll_forward(&intent));
-                for stop in [a, b].into_iter().filter_map(Result::err) {
-                    assert!(matches!(stop, SinkError::Unavailable { .. }), "{stop}");
-                }
-                apply(&mut one, &intent).await;
+        if epoch % 2 == 0 {
+            apply(&mut other, &intent).await;
+        } else {
+            let (a, b) = tokio::join!(one.roll_forward(&intent), other.roll_forward(&intent));
+            for stop in [a, b].into_iter().filter_map(Result::err) {
+                assert!(matches!(stop, SinkError::Unavailable { .. }), "{stop}");
             }
         }
+        apply(&mut one, &intent).await;
     }
     assert_eq!(world.seen().await, [10, 11, 20, 21, 30, 31, 40, 41]);
 }
@@ -388,7 +384,7 @@ async fn who_only_asks_fences_nobody_and_creates_nothing() {
     let mut sink = world.sink("a").await;
     let first = world.sealed(&mut sink, 1, &[1]).await;
     assert_eq!(within(asking().await.probe(&first)).await.unwrap(), None);
-    assert!(!world.progress.is_there().await);
+    assert!(!world.progress.is_there());
     apply(&mut sink, &first).await;
     let second = world.sealed(&mut sink, 2, &[2]).await;
     let held = within(asking().await.probe(&second)).await.unwrap();

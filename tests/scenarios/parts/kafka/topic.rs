@@ -163,7 +163,7 @@ impl Topic {
         assert!(changed[0].is_ok(), "{changed:?}");
     }
 
-    pub(crate) async fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         let told = self
             .admin
             .inner()

@@ -133,9 +133,9 @@ fn value(record: &Record) -> Value {
 }
 
 fn compare(expected: &Expected, table: Table, rows: &[Value], dir: &Path) {
-    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let lines: Vec<_> = rows.iter().map(Value::to_string).collect();
     let actual = dir.join(format!("{table:?}.jsonl"));
-    std::fs::write(&actual, lines).unwrap();
+    std::fs::write(&actual, lines.join("\n") + "\n").unwrap();
     expected.assert_equals_dump(table, &[], &actual);
 }
 
@@ -152,7 +152,11 @@ fn read_by_java(topic: &Topic) -> Vec<String> {
         java.args(["--property", &format!("print.{shown}=true")]);
     }
     let printed = String::from_utf8(succeed(&mut java).stdout).unwrap();
-    let mut lines: Vec<_> = printed.lines().map(str::to_owned).collect();
+    // It tells on the same stream that nothing more came.
+    let records = printed
+        .lines()
+        .filter(|line| line.starts_with("Partition:"));
+    let mut lines: Vec<_> = records.map(str::to_owned).collect();
     lines.sort_by_key(|line| line.split('\t').next().map(str::to_owned));
     lines
 }

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::progress::Progress;
 use super::writer::{Rows, Writer};
+use crate::kafka;
 use crate::sink::SinkError;
 
 /// An answer's way back.
@@ -41,7 +42,7 @@ const QUEUE: usize = 2;
 impl Thread {
     pub(super) fn start(writer: Writer) -> Self {
         let (commands, queue) = sync_channel(QUEUE);
-        std::thread::spawn(move || serve(writer, &queue));
+        kafka::thread(move || serve(writer, &queue));
         Self { commands }
     }
 

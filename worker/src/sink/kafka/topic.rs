@@ -165,7 +165,7 @@ impl Topic<'_> {
         let answer = block_on(self.admin.create_topics([&new], &options));
         let mut answer = answer.map_err(|e| self.place.failed(what, &e, errors))?;
         match answer.pop() {
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | Some(Ok(_)) | None => Ok(()),
+            Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => Ok(()),
             Some(Err((_, code))) => Err(self.place.refused(what, code, errors)),
         }
     }

@@ -60,7 +60,8 @@ impl Place {
         self.unavailable(reason::TOPIC_MISSING, what)
     }
 
-    pub(super) fn secret(&self, error: &secrets::Error) -> SinkError {
+    /// A Secret, or a key of it, is not there yet.
+    pub(super) fn secret(error: &secrets::Error) -> SinkError {
         SinkError::Unavailable {
             reason: reason::SECRET_MISSING,
             message: error.to_string(),
@@ -69,13 +70,11 @@ impl Place {
 
     /// What a call answered. `errors`: what librdkafka complained of meanwhile, which is often the cause.
     pub(super) fn failed(&self, what: &str, error: &KafkaError, errors: &Errors) -> SinkError {
-        match error.rdkafka_error_code() {
-            Some(code) => self.refused(what, code, errors),
-            None => {
-                let what = format!("{what}: {}", describe(error));
-                self.unavailable(reason::SINK_UNAVAILABLE, &what)
-            }
+        if let Some(code) = error.rdkafka_error_code() {
+            return self.refused(what, code, errors);
         }
+        let what = format!("{what}: {}", describe(error));
+        self.unavailable(reason::SINK_UNAVAILABLE, &what)
     }
 
     pub(super) fn refused(&self, what: &str, code: RDKafkaErrorCode, errors: &Errors) -> SinkError {

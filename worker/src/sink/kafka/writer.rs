@@ -18,7 +18,7 @@ use super::KafkaSinkSettings;
 use super::progress::{self, Progress, key_of_run};
 use super::topic::Cluster;
 use super::trouble::Place;
-use crate::kafka::{Connection, Errors, Reach};
+use crate::kafka::{self, Connection, Errors, Reach};
 use crate::secrets::Secrets;
 use crate::sink::SinkError;
 
@@ -87,7 +87,7 @@ impl Drop for Live {
     /// Destroying may wait for a broker that is gone: nobody else waits for that.
     fn drop(&mut self) {
         if let Some(producer) = self.producer.take() {
-            std::thread::spawn(move || drop(producer));
+            kafka::thread(move || drop(producer));
         }
     }
 }
@@ -150,7 +150,7 @@ impl Writer {
 
     fn connection(&self) -> Result<Connection, SinkError> {
         let read = Connection::resolve(&Reach::from(&self.plan), &self.secrets);
-        read.map_err(|e| self.place.secret(&e))
+        read.map_err(|e| Place::secret(&e))
     }
 
     /// The largest record batch that the topic takes.

@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::native;
-use crate::kafka::{Connection, Errors, describe, hear_out, is_denied};
+use crate::kafka::{self, Connection, Errors, describe, hear_out, is_denied};
 use crate::source::SourceError;
 
 /// How long one question to the cluster may take. Twice this is the longest that a source keeps its caller waiting.
@@ -229,7 +229,7 @@ impl Drop for Client {
     /// Closing may wait for a broker that is gone: nobody else waits for that.
     fn drop(&mut self) {
         if let Some(consumer) = self.consumer.take() {
-            std::thread::spawn(move || drop(consumer));
+            kafka::thread(move || drop(consumer));
         }
     }
 }

@@ -8,6 +8,7 @@ use evp_core::record::RawBatch;
 use tokio::sync::oneshot;
 
 use super::reader::Reader;
+use crate::kafka;
 use crate::source::{Budget, SourceError};
 
 /// An answer's way back.
@@ -38,7 +39,7 @@ impl Thread {
     pub(super) fn start(reader: Reader) -> Self {
         let (commands, queue) = sync_channel(QUEUE);
         // Not joined: closing a consumer may wait for a broker, and shutdown must not.
-        std::thread::spawn(move || serve(reader, &queue));
+        kafka::thread(move || serve(reader, &queue));
         Self { commands }
     }
 
