@@ -174,6 +174,8 @@ async fn shown(target: &Target, suffix: &str) -> Result<Vec<Path>, DataFusionErr
 fn folder_of(target: &Target, file: &Path) -> String {
     let parts = file.prefix_match(&target.prefix).into_iter().flatten();
     let parts: Vec<_> = parts.map(|part| part.as_ref().to_owned()).collect();
-    let folders = parts.split_last().map_or(&[][..], |(_, folders)| folders);
-    folders.iter().map(|folder| format!("{folder}/")).collect()
+    match parts.split_last() {
+        Some((_, folders)) if !folders.is_empty() => folders.join("/") + "/",
+        _ => String::new(),
+    }
 }
