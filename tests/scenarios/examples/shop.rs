@@ -1,5 +1,6 @@
 //! Shop events as files: sent by `evp produce`, read by `evp run`, each row accounted for.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -255,4 +256,59 @@ fn objects_of_a_bucket_are_put_whole_and_read_back() {
     let sql = "SELECT count(*) AS rows, count(DISTINCT file) AS files FROM kept";
     let counts: Value = serde_json::from_slice(&succeed(command.arg(sql)).stdout).unwrap();
     assert_eq!(counts, serde_json::json!([{"rows": 250, "files": 3}]));
+}
+
+#[test]
+#[ignore = "runs the program: run by ./tests/run examples"]
+fn the_shop_example_keeps_each_good_event_once_and_routes_every_other_row() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    let (raw, ledger) = (dir.join("raw"), dir.join("sent.jsonl"));
+    let mut produce = evp(dir);
+    produce.args(["produce", "shop", "--limit", "3000", "--rate", "100"]);
+    produce.args(["--start", "2026-01-01T00:00:00Z", "--duplicates", "0.1"]);
+    produce
+        .args(["--malformed", "0.05", "--ledger"])
+        .arg(&ledger);
+    succeed(produce.arg("--to").arg(format!("dir:{}", raw.display())));
+    let (mut good, mut bad) = (BTreeSet::new(), 0);
+    for line in std::fs::read_to_string(&ledger).unwrap().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        if line["kind"] == "malformed" {
+            bad += 1;
+        } else {
+            good.insert(line["key"].as_str().unwrap().to_owned());
+        }
+    }
+    let example = evp_tests::root().join("examples/shop/pipeline.yaml");
+    let bound = format!("raw=files:{}", raw.display());
+    for _ in 0..2 {
+        run(dir, &example, &["--bind", &bound]);
+        let kept = query(dir, &example, "SELECT event_id FROM user_events");
+        let ids = kept
+            .iter()
+            .map(|row| row["event_id"].as_str().unwrap().to_owned());
+        assert_eq!(kept.len(), good.len());
+        assert_eq!(ids.collect::<BTreeSet<_>>(), good);
+        let refused = query(dir, &example, "SELECT code FROM dead_letters");
+        assert_eq!(refused.len(), bad);
+    }
+}
+
+#[test]
+#[ignore = "runs the program: run by ./tests/run examples"]
+fn every_demo_runs_and_ends_with_rows_to_ask_for() {
+    for (demo, table) in [("shop", "user_events"), ("activity", "events_parquet")] {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path();
+        succeed(
+            evp(dir)
+                .args(["demo", demo, "--records", "5000", "--dir"])
+                .arg(dir),
+        );
+        let sql = format!("SELECT count(*) AS n FROM {table}");
+        let output = succeed(evp(dir).args(["query", "-o", "json"]).arg(dir).arg(sql));
+        let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(rows[0]["n"].as_i64().unwrap() > 4_500, "{demo}: {rows:?}");
+    }
 }

@@ -35,8 +35,10 @@ struct Demo {
     next: &'static [&'static str],
 }
 
-/// All that can be shown. The orders: 120,000 events at once, then live ones.
-const DEMOS: [Demo; 1] = [Demo {
+/// All that can be shown, in the order of their size: 120,000 orders at once, then live ones.
+const DEMOS: [Demo; 3] = [ORDERS, SHOP, ACTIVITY];
+
+const ORDERS: Demo = Demo {
     name: "orders",
     manifest: include_str!("../../../examples/orders/pipeline.yaml"),
     interval: "interval: 30s",
@@ -50,7 +52,38 @@ const DEMOS: [Demo; 1] = [Demo {
         "SELECT * FROM gold ORDER BY window_start DESC LIMIT 10",
         "SELECT code, count(*) AS n FROM dead_letters GROUP BY code",
     ],
-}];
+};
+
+const SHOP: Demo = Demo {
+    name: "shop",
+    manifest: include_str!("../../../examples/shop/pipeline.yaml"),
+    interval: "interval: 10s",
+    source: "raw",
+    template: Template::Shop,
+    rate: 50,
+    backlog: Duration::from_mins(20),
+    sample: "SELECT event_type, count(*) AS events, count(DISTINCT user_id) AS users, sum(price) AS price \
+             FROM user_events GROUP BY event_type ORDER BY events DESC",
+    next: &[
+        "SELECT * FROM user_events ORDER BY timestamp DESC LIMIT 10",
+        "SELECT code, message, count(*) AS n FROM dead_letters GROUP BY code, message",
+    ],
+};
+
+const ACTIVITY: Demo = Demo {
+    name: "activity",
+    manifest: include_str!("../../../examples/activity/pipeline.yaml"),
+    interval: "interval: 30s",
+    source: "incoming",
+    template: Template::Activity,
+    rate: 50,
+    backlog: Duration::from_mins(40),
+    sample: "SELECT * FROM totals_parquet ORDER BY window_start DESC, total_amount DESC LIMIT 5",
+    next: &[
+        "SELECT count(*) AS events FROM events_parquet",
+        "SELECT * FROM totals_parquet ORDER BY window_start DESC LIMIT 10",
+    ],
+};
 
 const INTERVAL: &str = "interval: 2s";
 

@@ -211,7 +211,7 @@ pub(super) fn bucket() -> AmazonS3 {
 
 /// The example under its overlay, with this bed's addresses and places, as the operator writes it into a `ConfigMap`.
 fn manifest(topic: &str, prefix: &str) -> Value {
-    let mut manifest = overlaid();
+    let mut manifest = overlaid("orders");
     manifest["metadata"] =
         json!({"name": "orders", "namespace": "shop", "uid": prefix, "namespaceUid": "shop-uid"});
     let spec = &mut manifest["spec"];
