@@ -4,6 +4,7 @@
 mod chart;
 mod crd;
 mod reasons;
+mod semantics;
 
 use std::path::{Path, PathBuf};
 

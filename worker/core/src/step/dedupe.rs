@@ -143,7 +143,7 @@ impl Dedupe {
                     unique.late += 1;
                     if self.plan.plan.late == DedupeLate::DeadLetter {
                         let record = unique.rows.origin[row];
-                        unique.late_records.push(self.told(record, times[row], w));
+                        unique.late_records.push(Self::told(record, times[row], w));
                     }
                 }
             }
@@ -221,12 +221,11 @@ impl Dedupe {
         within.is_none_or(|within| seen.time.abs_diff(time) < within.unsigned_abs())
     }
 
-    fn told(&self, record: u32, time: i64, w: i64) -> Reject {
+    fn told(record: u32, time: i64, w: i64) -> Reject {
         let message = match time < w {
             true => "the row came after the watermark had passed it",
             false => "AfterReset: the row is of before the step was reset",
         };
-        debug_assert!(time < w || time < self.from);
         Reject {
             record,
             code: RejectCode::Late,
