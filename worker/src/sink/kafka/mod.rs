@@ -9,6 +9,7 @@
 //!
 //! At least once: the same without transactions; the record of progress follows the rows.
 
+mod producer;
 mod progress;
 mod thread;
 mod topic;

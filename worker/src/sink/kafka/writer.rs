@@ -1,29 +1,23 @@
 //! What the sink's thread does: one producer, which lives as long as every answer is a plain yes.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use evp_api::plan::{Delivery, KafkaSinkPlan};
 use evp_core::position::Epoch;
 use evp_core::protocol::head::SinkIdentity;
-use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _};
 
 use super::KafkaSinkSettings;
+use super::producer::{Making, Producer};
 use super::progress::{self, Progress, key_of_run};
 use super::topic::Cluster;
 use super::trouble::Place;
-use crate::kafka::{self, Connection, Errors, Reach};
+use crate::kafka::{self, Connection, Reach};
 use crate::secrets::Secrets;
 use crate::sink::SinkError;
-
-/// How long the coordinator may take to let us begin: it ends first what whoever was there before left open.
-const BEGIN: Duration = Duration::from_mins(1);
 
 /// How long a transaction may take to be committed.
 const COMMIT: Duration = Duration::from_secs(30);
@@ -33,20 +27,8 @@ const COMMIT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(100);
 const LOOKS: u32 = 100;
 
-/// How long librdkafka itself keeps a record: longer than any that is waited for.
-const DELIVERY_MS: &str = "300000";
-
 /// Said of records that the brokers did not take.
 const NOT_DELIVERED: &str = "records were not delivered";
-
-/// How long a transaction may be open, once one failed: as long as Kafka's brokers allow as they ship
-/// (`transaction.max.timeout.ms`). One that takes longer is aborted by the broker, and applied again.
-const LONG_MS: &str = "900000";
-/// Where nothing went wrong yet: what a worker that died left open is in the way of others who read the progress topic.
-const SHORT_MS: &str = "60000";
-
-/// Bytes that librdkafka may hold undelivered, but for a single record that is larger.
-const QUEUE_BYTES: usize = 16 << 20;
 
 /// Rows of one epoch.
 pub(super) struct Rows {
@@ -75,7 +57,7 @@ pub(super) struct Writer {
 /// A producer that began, and what the progress topic says since then: nobody else can have written to it without
 /// ending this producer.
 struct Live {
-    producer: Option<BaseProducer<Deliveries>>,
+    producer: Option<Producer>,
     progress: Option<Progress>,
     /// Keys of earlier runs, to be taken out.
     stale: Vec<String>,
@@ -88,35 +70,6 @@ impl Drop for Live {
     fn drop(&mut self) {
         if let Some(producer) = self.producer.take() {
             kafka::thread(move || drop(producer));
-        }
-    }
-}
-
-/// Keeps the first record that was not delivered.
-#[derive(Default)]
-struct Deliveries {
-    errors: Errors,
-    failed: Mutex<Option<RDKafkaErrorCode>>,
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        self.errors.log(level, fac, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.errors.error(error, reason);
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            let code = error.rdkafka_error_code();
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.get_or_insert(code.unwrap_or(RDKafkaErrorCode::Unknown));
         }
     }
 }
@@ -197,100 +150,25 @@ impl Writer {
         let topic = &self.plan.progress_topic;
         let place = self.place.with_topic(topic);
         cluster.topic(&place, topic).hold_progress()?;
-        let config = self.config(&connection, largest);
-        let mut live = self.producer(&config)?;
-        let found = progress::read(
-            (&connection, &cluster),
-            &place,
-            (topic, &self.name),
-            &|| self.end_siblings(&config),
-        )?;
-        live.progress = found.newest;
-        live.stale = found.keys;
-        Ok(live)
-    }
-
-    /// A producer; with transactions it has fenced whoever was there.
-    fn producer(&self, config: &ClientConfig) -> Result<Live, SinkError> {
-        let mut timeouts = [LONG_MS, SHORT_MS]
-            .into_iter()
-            .skip(usize::from(!self.failed));
-        loop {
-            let mut config = config.clone();
-            let timeout = timeouts.next();
-            if let Some(timeout) = timeout.filter(|_| self.in_transactions()) {
-                config
-                    .set("transaction.timeout.ms", timeout)
-                    // librdkafka wants it no longer than its transaction.
-                    .set("message.timeout.ms", timeout);
-            }
-            let made = config.create_with_context(Deliveries::default());
-            let made: BaseProducer<Deliveries> = made.map_err(|e| {
-                let what = "no connection can be made with these credentials";
-                self.place.failed(what, &e, &Errors::default())
-            })?;
-            let begun = match self.in_transactions() {
-                true => made.init_transactions(BEGIN),
-                false => Ok(()),
-            };
-            let refused = begun
-                .as_ref()
-                .err()
-                .and_then(KafkaError::rdkafka_error_code);
-            if refused == Some(RDKafkaErrorCode::InvalidTransactionTimeout) && timeout.is_some() {
-                continue;
-            }
-            begun.map_err(|e| self.failed("no transaction can begin", &e, &made))?;
-            return Ok(Live {
-                producer: Some(made),
-                progress: None,
-                stale: Vec::new(),
-                open: false,
-            });
-        }
-    }
-
-    /// Sinks are asked one after the other, so those that come later have not yet ended what they left open when the worker died.
-    /// One that is at work finds itself in doubt, and begins anew.
-    fn end_siblings(&self, config: &ClientConfig) {
-        for name in &self.siblings {
-            let mut config = config.clone();
-            config
-                .set("transactional.id", &name.0)
-                .set("transaction.timeout.ms", SHORT_MS)
-                .set("message.timeout.ms", SHORT_MS);
-            let made = config.create_with_context::<_, BaseProducer<_>>(Deliveries::default());
-            let begun = made.and_then(|producer| producer.init_transactions(BEGIN));
-            if let Err(error) = begun {
-                tracing::warn!(%error, "what another sink left open is not ended");
-            }
-        }
-    }
-
-    fn config(&self, connection: &Connection, largest: usize) -> ClientConfig {
-        let mut config = connection.config();
-        // Several records share a batch only well below what the broker takes: their sizes are estimates.
-        let batch = (largest / 4 * 3).clamp(1, 1_000_000);
-        let queue = QUEUE_BYTES.max(2 * largest);
-        config
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("compression.type", "lz4")
-            .set("linger.ms", "5")
-            // As Kafka's own clients place keys, so that topics written by both are partitioned alike.
-            .set("partitioner", "murmur2_random")
-            .set(
-                "message.max.bytes",
-                largest.clamp(1_000, 1_000_000_000).to_string(),
-            )
-            .set("batch.size", batch.to_string())
-            .set("queue.buffering.max.kbytes", (queue / 1024).to_string())
-            .set("message.timeout.ms", DELIVERY_MS)
-            .set_log_level(RDKafkaLogLevel::Warning);
-        if self.in_transactions() {
-            config.set("transactional.id", &self.name.0);
-        }
-        config
+        let making = Making {
+            connection: &connection,
+            place: &self.place,
+            largest,
+            name: self.in_transactions().then_some(&self.name),
+            long: self.failed,
+        };
+        let producer = making.begin()?;
+        // Sinks are asked one after the other, so those that come later have not yet ended what they left open when the worker
+        // died. One that is at work finds itself in doubt, and begins anew.
+        let unstick = || making.end(&self.siblings);
+        let from = (&connection, &cluster);
+        let found = progress::read(from, &place, (topic, &self.name), &unstick)?;
+        Ok(Live {
+            producer: Some(producer),
+            progress: found.newest,
+            stale: found.keys,
+            open: false,
+        })
     }
 
     /// Sends rows, as far as the queue has room; waits for the rest.
@@ -330,7 +208,7 @@ impl Writer {
 
     fn queue(
         &self,
-        producer: &BaseProducer<Deliveries>,
+        producer: &Producer,
         mut record: BaseRecord<'_, [u8], [u8]>,
     ) -> Result<(), SinkError> {
         loop {
@@ -376,12 +254,7 @@ impl Writer {
     }
 
     /// Writes to the progress topic.
-    fn note(
-        &self,
-        producer: &BaseProducer<Deliveries>,
-        key: &str,
-        value: Option<&[u8]>,
-    ) -> Result<(), SinkError> {
+    fn note(&self, producer: &Producer, key: &str, value: Option<&[u8]>) -> Result<(), SinkError> {
         let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.plan.progress_topic)
             .partition(0)
             .key(key.as_bytes());
@@ -392,12 +265,12 @@ impl Writer {
         self.queue(producer, record)
     }
 
-    fn flush(&self, producer: &BaseProducer<Deliveries>) -> Result<(), SinkError> {
+    fn flush(&self, producer: &Producer) -> Result<(), SinkError> {
         self.wait(producer, 0)
     }
 
     /// Waits until at most so many records are on their way, as long as any is delivered now and then.
-    fn wait(&self, producer: &BaseProducer<Deliveries>, most: i32) -> Result<(), SinkError> {
+    fn wait(&self, producer: &Producer, most: i32) -> Result<(), SinkError> {
         let (mut before, mut idle) = (producer.in_flight_count(), 0);
         while before > most {
             match most {
@@ -418,25 +291,18 @@ impl Writer {
         Ok(())
     }
 
-    fn delivered(&self, producer: &BaseProducer<Deliveries>) -> Result<(), SinkError> {
-        let Deliveries { errors, failed } = &**producer.client().context();
-        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+    fn delivered(&self, producer: &Producer) -> Result<(), SinkError> {
+        let Some(code) = producer.client().context().failed() else {
+            return Ok(());
+        };
         // A transaction that failed purges what is left of it: the cause is its own.
-        match failed.take() {
-            None => Ok(()),
-            Some(code) => Err(match producer.client().fatal_error() {
-                Some((fatal, _)) => self.place.refused(NOT_DELIVERED, fatal, errors),
-                None => self.place.refused(NOT_DELIVERED, code, errors),
-            }),
-        }
+        let fatal = producer.client().fatal_error();
+        let code = fatal.map_or(code, |(fatal, _)| fatal);
+        let errors = &producer.client().context().errors;
+        Err(self.place.refused(NOT_DELIVERED, code, errors))
     }
 
-    fn failed(
-        &self,
-        what: &str,
-        error: &KafkaError,
-        producer: &BaseProducer<Deliveries>,
-    ) -> SinkError {
+    fn failed(&self, what: &str, error: &KafkaError, producer: &Producer) -> SinkError {
         // Complaints come with polling.
         producer.poll(Duration::from_millis(20));
         self.place
