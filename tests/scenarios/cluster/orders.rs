@@ -189,6 +189,7 @@ fn assert_ledger(world: &World, counts: &Value) {
         "read": counts["read"],
         "filtered": count(&counts["rows"]["bronze"]) - count(&counts["placed"]),
         "late": counts["late"],
+        "duplicate": 0,
         "deadLettered": counts["rows"]["dead_letters"],
         "balanced": true,
     });
