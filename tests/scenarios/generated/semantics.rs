@@ -209,7 +209,7 @@ fn collect(folder: &Path, name: &str, found: &mut BTreeMap<String, String>) {
         let name = format!("{name}/{}", entry.file_name().to_str().unwrap());
         if entry.file_type().unwrap().is_dir() {
             collect(&entry.path(), &name, found);
-        } else if name.ends_with(".rs") {
+        } else if Path::new(&name).extension().is_some_and(|e| e == "rs") {
             let text = std::fs::read_to_string(entry.path()).unwrap();
             let functions = text.lines().filter_map(|line| {
                 let line = line.trim_start();
