@@ -10,7 +10,7 @@ use evp_api::plan::{
     SinkPlan, SourceKind, SourcePlan, StoragePath,
 };
 use evp_core::check::CheckedPlan;
-use evp_core::position::{Epoch, Term};
+use evp_core::position::Term;
 use evp_core::protocol::head::{Body, SinkEntry, SinkIdentity};
 use evp_core::protocol::identity::Namespace;
 
@@ -217,12 +217,7 @@ impl SinkOpener<'_> {
         postgres: &PostgresPlan,
         entry: &SinkEntry,
     ) -> Result<Box<dyn Sink>, OpenError> {
-        // Neither incarnation nor epoch: a zombie of an earlier life finds the row of the newest one.
-        let space = Namespace {
-            checkpoint: &self.body.checkpoint,
-            incarnation: "",
-            lane: &self.body.lane,
-        };
+        let name = self.namespace().lasting(&plan.name, &postgres.target());
         let settings = PostgresSettings {
             plan: postgres.clone(),
             secrets: self.parts.secrets.clone(),
@@ -232,7 +227,7 @@ impl SinkOpener<'_> {
             null_keys: plan.mode == Mode::Update && self.checked.plan.aggregate_above(&plan.from),
             keeps_rejects: self.keeps_rejects,
             writer: PostgresWriter {
-                sink: space.sink(&plan.name, &postgres.target(), Epoch(0)).0,
+                sink: name.0,
                 name: plan.name.to_string(),
                 incarnation: self.body.incarnation.clone(),
                 added_at: entry.added_at,
@@ -243,6 +238,14 @@ impl SinkOpener<'_> {
             crash: self.parts.crash.of_sink(&plan.name),
         };
         Ok(Box::new(PostgresSink::open(settings).await?))
+    }
+
+    fn namespace(&self) -> Namespace<'_> {
+        Namespace {
+            checkpoint: &self.body.checkpoint,
+            incarnation: &self.body.incarnation,
+            lane: &self.body.lane,
+        }
     }
 
     fn outbox(&self) -> Outbox {
@@ -264,12 +267,7 @@ impl SinkOpener<'_> {
             let content = Content::Records(plan.key_column.clone());
             return self.files(name, &entry.identity, &folder, content);
         }
-        let space = Namespace {
-            checkpoint: &self.body.checkpoint,
-            incarnation: &self.body.incarnation,
-            lane: &self.body.lane,
-        };
-        let targets = targets(self.checked);
+        let (space, targets) = (self.namespace(), targets(self.checked));
         let lasting = |name: &NodeName| Some(space.lasting(name, targets.get(name)?));
         let is_sibling = |sink: &&SinkPlan| match &sink.kind {
             SinkKind::Kafka(other) => {

@@ -22,7 +22,7 @@ pub const READ_AHEAD: usize = 2;
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
 /// How long a source that cannot be reached is left alone.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a source is asked for splits that came since (semantics 24).
 pub const LOOK_EVERY: Duration = Duration::from_mins(1);

@@ -2,6 +2,7 @@
 //! to by the network, and held row for row against an evaluation of what was sent.
 
 mod broker;
+mod cells;
 mod crash;
 mod damage;
 mod deadly;

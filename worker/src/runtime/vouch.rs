@@ -1,21 +1,18 @@
 //! Before an epoch is decided, the sources that it moved on vouch for what they handed over (semantics 25).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use evp_api::plan::NodeName;
 use tokio_util::sync::CancellationToken;
 
 use super::fill::Open;
 use super::{Halt, Runtime};
+use crate::reader::RETRY_AFTER;
 use crate::report::Reporter;
 use crate::source::{SharedSource, SourceError};
 
 /// The sources, by name: a reader polls each.
 pub(super) type SharedSources = BTreeMap<NodeName, SharedSource>;
-
-/// How long a source that does not answer is left alone.
-const AGAIN: Duration = Duration::from_secs(1);
 
 impl Runtime {
     /// Waits until every source that the epoch moved on has vouched. Where one refuses, or does not answer until the worker is
@@ -55,7 +52,7 @@ impl Runtime {
             told = true;
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.clock.sleep(AGAIN) => {}
+                () = self.clock.sleep(RETRY_AFTER) => {}
             }
         }
         if told {

@@ -11,9 +11,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::SinkError;
 use super::outbox::{Outbox, Stored};
+use crate::checkpointer::{CrashPoints, Moment, Step};
 
 /// Most bytes of changes that one epoch may hold.
 const MOST_BYTES: usize = 64 << 20;
@@ -216,6 +218,23 @@ impl ChangeSet {
         self.newest.clear();
         self.bytes = 0;
     }
+}
+
+/// Makes what [`ChangeSet::take`] gave durable; what the head is to keep of it.
+pub(super) async fn put(
+    outbox: &Outbox,
+    name: &str,
+    rows: &RecordBatch,
+    crash: &CrashPoints,
+) -> Result<serde_json::Value, SinkError> {
+    crash.hit(Step::OutboxPut, Moment::Before);
+    let stored = outbox.put(name, rows).await?;
+    crash.hit(Step::OutboxPut, Moment::After);
+    let body = Body {
+        outbox: stored,
+        changes: rows.num_rows(),
+    };
+    Ok(json!(body))
 }
 
 impl Changes {

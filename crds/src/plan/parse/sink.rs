@@ -122,12 +122,7 @@ fn log_fits(raw: &Sink, log: &Kafka, (path, graph): (&str, &Graph<'_>), findings
 /// Keys that are given, or inherited from the aggregate above.
 fn keys(raw: &Sink, path: &str, graph: &Graph<'_>, findings: &mut Findings) -> Option<Vec<String>> {
     let path = format!("{path}.keys");
-    for (i, key) in raw.keys.iter().enumerate() {
-        findings.require(!raw.keys[..i].contains(key), || {
-            let message = format!("`{key}` is named twice");
-            Violation::new(Code::DuplicateColumn, format!("{path}[{i}]"), message)
-        });
-    }
+    named_once(&raw.keys, &path, findings);
     match raw.mode {
         Mode::Append if raw.keys.is_empty() || raw.postgres.is_some() => Some(raw.keys.clone()),
         Mode::Append => {

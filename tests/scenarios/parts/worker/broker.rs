@@ -30,6 +30,19 @@ impl Broker {
         String::from_utf8(ran.stdout).unwrap()
     }
 
+    /// The pipeline over a topic of this broker, encrypted and authenticated; an epoch has 20 records.
+    pub(super) fn pipeline(&self, topic: &str) -> Pipeline {
+        let mut pipeline = Pipeline::new(topic);
+        pipeline.set(
+            "/sources/0/kafka/bootstrapServers",
+            self.setting("EVP_BED_KAFKA_SASL_SSL"),
+        );
+        pipeline.set("/checkpoint/maxRecordsPerEpoch", 20);
+        let authority = std::fs::read_to_string(self.setting("EVP_BED_KAFKA_CA")).unwrap();
+        pipeline.put_secret("kafka-orders", "ca.crt", &authority);
+        pipeline
+    }
+
     /// A line of its `env`.
     pub(super) fn setting(&self, name: &str) -> String {
         let told = self.run(&["env"]);
@@ -64,14 +77,7 @@ async fn a_broker_that_is_killed_and_comes_back_is_read_on_by_the_same_worker() 
     let mut feed = Feed::at(&broker.setting("EVP_BED_KAFKA"), 3).await;
     feed.send(&format!("--limit 1000 --seed 17 {PLANTED}"))
         .await;
-    let mut pipeline = Pipeline::new(&feed.topic.name);
-    pipeline.set(
-        "/sources/0/kafka/bootstrapServers",
-        broker.setting("EVP_BED_KAFKA_SASL_SSL"),
-    );
-    pipeline.set("/checkpoint/maxRecordsPerEpoch", 20);
-    let authority = std::fs::read_to_string(broker.setting("EVP_BED_KAFKA_CA")).unwrap();
-    pipeline.put_secret("kafka-orders", "ca.crt", &authority);
+    let pipeline = broker.pipeline(&feed.topic.name);
     let mut worker = pipeline.start("a");
     for kill in 1..=2 {
         let report = worker

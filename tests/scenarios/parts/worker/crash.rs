@@ -7,15 +7,12 @@ use std::time::Instant;
 use evp_api::plan::DEAD_LETTERS;
 use evp_tests::oracle::Expected;
 use evp_worker::checkpointer::{Moment, Step};
-use futures::StreamExt;
 
+use super::cells::all_hold;
 use super::end_to_end::PLANTED;
 use super::pipeline::{Feed, Pipeline};
 
 const RECORDS: i64 = 700;
-
-/// Cells run at the same time: more than cores, for a worker mostly waits.
-const AT_ONCE: usize = 4;
 
 /// Who takes a step: `None` is the lane itself.
 type Who = Option<&'static str>;
@@ -124,21 +121,10 @@ async fn a_worker_that_crashes_at_any_step_and_is_started_again_loses_and_double
             cells.extend(moments.map(|moment| (step, crash_at(step, who, moment))));
         }
     }
-    let count = cells.len();
-    let failed: Vec<String> = futures::stream::iter(cells)
-        .map(|(step, at)| {
-            let (topic, expected) = (feed.topic.name.clone(), Arc::clone(&expected));
-            let cell = crashed_and_started_again(step, at.clone(), topic, expected);
-            let done = tokio::spawn(cell);
-            async move { done.await.is_err().then_some(at) }
-        })
-        .buffer_unordered(AT_ONCE)
-        .filter_map(async |failed| failed)
-        .collect()
-        .await;
-    assert!(
-        failed.is_empty(),
-        "{} of {count} crash points: {failed:#?}",
-        failed.len()
-    );
+    let (topic, expected) = (&feed.topic.name, &expected);
+    all_hold(cells.into_iter().map(|(step, at)| {
+        let of = (topic.clone(), Arc::clone(expected));
+        (at.clone(), crashed_and_started_again(step, at, of.0, of.1))
+    }))
+    .await;
 }

@@ -5,18 +5,15 @@ use std::sync::Arc;
 use evp_tests::bed;
 use evp_tests::oracle::{Expected, Table, parquet_rows};
 use evp_worker::checkpointer::Step;
-use futures::StreamExt;
 use serde_json::json;
 use std::io::Write as _;
 
+use super::cells::all_hold;
 use super::end_to_end::PLANTED;
 use super::pipeline::{Feed, Pipeline};
 use crate::parts::postgres::world::{World, dump};
 
 const RECORDS: i64 = 600;
-
-/// Cells run at the same time: more than cores, for a worker mostly waits.
-const AT_ONCE: usize = 4;
 
 /// Steps that a sink by the outbox takes.
 const STEPS: &[Step] = &[
@@ -112,18 +109,12 @@ async fn a_worker_that_crashes_at_any_step_of_a_postgres_sink_loses_and_doubles_
             }
         }
     }
-    let failed: Vec<String> = futures::stream::iter(cells)
-        .map(|(step, at)| {
-            let (topic, expected) = (feed.topic.name.clone(), Arc::clone(&expected));
-            let cell = crashed_and_started_again(step, at.clone(), topic, expected);
-            let done = tokio::spawn(cell);
-            async move { done.await.is_err().then_some(at) }
-        })
-        .buffer_unordered(AT_ONCE)
-        .filter_map(async |failed| failed)
-        .collect()
-        .await;
-    assert!(failed.is_empty(), "crash points: {failed:#?}");
+    let (topic, expected) = (&feed.topic.name, &expected);
+    all_hold(cells.into_iter().map(|(step, at)| {
+        let of = (topic.clone(), Arc::clone(expected));
+        (at.clone(), crashed_and_started_again(step, at, of.0, of.1))
+    }))
+    .await;
 }
 
 /// The database takes no orders of one region. Whatever is killed, each of them is a dead letter once, and nothing else is lost.

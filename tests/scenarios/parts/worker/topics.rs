@@ -11,18 +11,15 @@ use evp_api::reason;
 use evp_tests::oracle::{Expected, Table};
 use evp_tests::{bed, succeed};
 use evp_worker::checkpointer::{Moment, Step};
-use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::broker::Broker;
+use super::cells::all_hold;
 use super::end_to_end::PLANTED;
 use super::pipeline::{Feed, Pipeline};
 use crate::parts::kafka::topic::{Record, Topic};
 
 const RECORDS: i64 = 700;
-
-/// Cells run at the same time: more than cores, for a worker mostly waits.
-const AT_ONCE: usize = 4;
 
 /// Columns that are times: readers of tables tell them to the microsecond.
 const TIMES: [&str; 4] = [
@@ -247,22 +244,12 @@ async fn a_worker_that_crashes_at_any_step_of_a_topic_loses_and_doubles_nothing(
             }
         }
     }
-    let count = cells.len();
-    let failed: Vec<String> = futures::stream::iter(cells)
-        .map(|at| {
-            let (topic, expected) = (feed.topic.name.clone(), Arc::clone(&expected));
-            let done = tokio::spawn(crashed_and_started_again(at.clone(), topic, expected));
-            async move { done.await.is_err().then_some(at) }
-        })
-        .buffer_unordered(AT_ONCE)
-        .filter_map(async |failed| failed)
-        .collect()
-        .await;
-    assert!(
-        failed.is_empty(),
-        "{} of {count} crash points: {failed:#?}",
-        failed.len()
-    );
+    let (topic, expected) = (&feed.topic.name, &expected);
+    all_hold(cells.into_iter().map(|at| {
+        let of = (topic.clone(), Arc::clone(expected));
+        (at.clone(), crashed_and_started_again(at, of.0, of.1))
+    }))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,14 +286,7 @@ async fn a_worker_that_slept_while_another_took_over_adds_nothing_to_the_topics(
 async fn a_broker_that_dies_under_its_transactions_loses_and_doubles_nothing() {
     let broker = Broker::start();
     let mut feed = Feed::at(&broker.setting("EVP_BED_KAFKA"), 3).await;
-    let mut pipeline = Pipeline::new(&feed.topic.name);
-    pipeline.set(
-        "/sources/0/kafka/bootstrapServers",
-        broker.setting("EVP_BED_KAFKA_SASL_SSL"),
-    );
-    let authority = std::fs::read_to_string(broker.setting("EVP_BED_KAFKA_CA")).unwrap();
-    pipeline.put_secret("kafka-orders", "ca.crt", &authority);
-    pipeline.set("/checkpoint/maxRecordsPerEpoch", 20);
+    let mut pipeline = broker.pipeline(&feed.topic.name);
     let written = Written::by(&mut pipeline, &feed.topic.broker).await;
     feed.send(&format!("--limit 1000 --seed 17 {PLANTED}"))
         .await;

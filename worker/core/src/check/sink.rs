@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use evp_api::plan::{Code, KafkaSinkPlan, Mode, NodeName, Plan, SinkKind, SinkPlan, Violation};
 
-use super::{Steps, aggregate_above, passes};
+use super::{Steps, passes};
 use crate::sql::{instant, is_meta};
 
 /// Characters that a Delta column name must not hold without column mapping (Delta protocol, Column Mapping).
@@ -50,7 +50,7 @@ pub(super) fn check(
             }
             SinkKind::Kafka(kafka) => {
                 faults.extend(types_refused(sink, &written, &from));
-                let computed = aggregate_above(plan, steps, &sink.from).is_some();
+                let computed = plan.aggregate_above(&sink.from);
                 let of_window = computed && passes_key(plan, steps, sink, kafka);
                 let place = KeyPlace {
                     computed,

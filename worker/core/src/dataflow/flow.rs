@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 
-use arrow::array::Array;
-use arrow::compute::is_not_null;
 use arrow::record_batch::RecordBatch;
 use datafusion_common::DataFusionError;
 use evp_api::plan::{Late, NodeName};
 
 use super::{Dataflow, DataflowError, Node, Pushed, Rejected, SinkBatch, SinkEnd, Step, refused};
-use crate::dead_letter::{Reject, RejectCode};
+use crate::dead_letter::Reject;
 use crate::record::RawBatch;
 use crate::step::{self, Rows};
 use crate::watermark::Standing;
@@ -272,21 +270,9 @@ impl SinkEnd {
         let Some(key) = self.key else {
             return Ok((Cow::Borrowed(rows), Vec::new()));
         };
-        let column = rows.batch.column(key);
-        if column.null_count() == 0 {
-            return Ok((Cow::Borrowed(rows), Vec::new()));
-        }
-        let name = rows.batch.schema().field(key).name().clone();
-        let has_none = |&row: &usize| column.is_null(row);
-        let reject = |row: usize| Reject {
-            record: rows.origin.get(row).copied().unwrap_or_default(),
-            code: RejectCode::NullKey,
-            message: format!("`{name}` is null, and it is the key of sink {}", self.name),
-            field: Some(name.clone()),
-        };
-        let rejects = (0..column.len()).filter(has_none).map(reject).collect();
-        let kept = rows.filter(&is_not_null(column)?)?;
-        Ok((Cow::Owned(kept), rejects))
+        let told =
+            |name: &str| format!("`{name}` is null, and it is the key of sink {}", self.name);
+        Ok(rows.keyed(&[key], told)?)
     }
 
     fn written(&self, rows: &RecordBatch) -> Result<RecordBatch, DataFusionError> {

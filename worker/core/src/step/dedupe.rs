@@ -10,7 +10,7 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU128;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray};
 use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
@@ -116,14 +116,15 @@ impl Dedupe {
         watermark: Option<Micros>,
     ) -> Result<Unique, DataFusionError> {
         let w = watermark.map_or(i64::MIN, |w| w.0);
-        let (rows, rejects) = self.keyed(rows)?;
+        let told = |name: &str| format!("`{name}` identifies an event and is null");
+        let (rows, rejects) = rows.keyed(&self.plan.keys, told)?;
         let mut unique = Unique {
             duplicates: 0,
             conflicts: 0,
             late: 0,
             late_records: Vec::new(),
             rejects,
-            rows,
+            rows: rows.into_owned(),
         };
         let times = unique.rows.batch.column(self.plan.event_time).clone();
         let times = times.as_primitive::<TimestampMicrosecondType>().values();
@@ -152,33 +153,6 @@ impl Dedupe {
             unique.rows = unique.rows.filter(&BooleanArray::from(passes))?;
         }
         Ok(unique)
-    }
-
-    /// Rows of which no key is null.
-    fn keyed(&self, rows: Rows) -> Result<(Rows, Vec<Reject>), DataFusionError> {
-        let keys = self.plan.keys.iter();
-        let nulls: Vec<_> = keys
-            .filter(|&&key| rows.batch.column(key).null_count() > 0)
-            .copied()
-            .collect();
-        if nulls.is_empty() {
-            return Ok((rows, Vec::new()));
-        }
-        let null_key = |row: usize| nulls.iter().find(|&&k| rows.batch.column(k).is_null(row));
-        let (mut mask, mut rejects) = (Vec::new(), Vec::new());
-        for row in 0..rows.batch.num_rows() {
-            mask.push(null_key(row).is_none());
-            rejects.extend(null_key(row).map(|&key| {
-                let name = self.plan.columns.field(key).name();
-                Reject {
-                    record: rows.origin[row],
-                    code: RejectCode::NullKey,
-                    message: format!("`{name}` identifies an event and is null"),
-                    field: Some(name.clone()),
-                }
-            }));
-        }
-        Ok((rows.filter(&BooleanArray::from(mask))?, rejects))
     }
 
     fn judge(&mut self, (hash, content): (NonZeroU128, u32), time: i64, w: i64) -> Verdict {

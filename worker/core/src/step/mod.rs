@@ -5,9 +5,10 @@ pub mod dedupe;
 pub mod query;
 pub mod validate;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array};
 use arrow::compute;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
@@ -34,6 +35,37 @@ impl Rows {
             batch: compute::filter_record_batch(&self.batch, mask)?,
             origin,
         })
+    }
+
+    /// The rows in which none of these columns is null, and a reject for each other one: `told` says what its null is missing
+    /// for, by the column's name.
+    pub(crate) fn keyed(
+        &self,
+        columns: &[usize],
+        told: impl Fn(&str) -> String,
+    ) -> Result<(Cow<'_, Self>, Vec<Reject>), ArrowError> {
+        let columns = columns.iter().map(|&at| (at, self.batch.column(at)));
+        let with_nulls: Vec<_> = columns.filter(|(_, c)| c.null_count() > 0).collect();
+        if with_nulls.is_empty() {
+            return Ok((Cow::Borrowed(self), Vec::new()));
+        }
+        let schema = self.batch.schema();
+        let (mut mask, mut rejects) = (Vec::new(), Vec::new());
+        for row in 0..self.batch.num_rows() {
+            let missing = with_nulls.iter().find(|(_, column)| column.is_null(row));
+            mask.push(missing.is_none());
+            rejects.extend(missing.map(|(at, _)| {
+                let name = schema.field(*at).name();
+                Reject {
+                    record: self.origin.get(row).copied().unwrap_or_default(),
+                    code: RejectCode::NullKey,
+                    message: told(name),
+                    field: Some(name.clone()),
+                }
+            }));
+        }
+        let kept = self.filter(&BooleanArray::from(mask))?;
+        Ok((Cow::Owned(kept), rejects))
     }
 
     /// Only these rows.

@@ -23,7 +23,7 @@ use super::merge::{Merge, Merged};
 use super::support::{self, Writes};
 use super::{DeltaSettings, Shape};
 use crate::checkpointer::{CommitPermit, Moment, Step};
-use crate::sink::changes::{Body, ChangeSet, Changes, Keys};
+use crate::sink::changes::{self, Body, ChangeSet, Changes, Keys};
 use crate::sink::data_files::Names;
 use crate::sink::outbox::Outbox;
 use crate::sink::{Applied, Sink, SinkError};
@@ -148,12 +148,8 @@ impl Sink for DeltaUpsert {
         };
         let nonce = self.names.reserve().stem;
         let name = unique(epoch, &format!("{nonce}.arrow"));
-        let crash = &self.settings.crash;
-        crash.hit(Step::OutboxPut, Moment::Before);
-        let outbox = self.outbox.put(&name, &rows).await?;
-        crash.hit(Step::OutboxPut, Moment::After);
-        let changes = rows.num_rows();
-        Ok(Some(json!(Body { outbox, changes })))
+        let put = changes::put(&self.outbox, &name, &rows, &self.settings.crash);
+        Ok(Some(put.await?))
     }
 
     async fn abandon(&mut self) {

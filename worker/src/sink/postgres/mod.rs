@@ -22,11 +22,10 @@ use evp_core::dataflow::SinkBatch;
 use evp_core::position::Epoch;
 use evp_core::protocol::head::Intent;
 use evp_core::protocol::paths::unique;
-use serde_json::json;
 use tokio_postgres::{IsolationLevel, Transaction};
 
 use crate::checkpointer::{CommitPermit, Moment, Step};
-use crate::sink::changes::{Body, ChangeSet, Changes, Keys};
+use crate::sink::changes::{self, Body, ChangeSet, Changes, Keys};
 use crate::sink::{Applied, RejectedRow, Sink, SinkError};
 
 pub use settings::{PostgresSettings, PostgresWriter};
@@ -347,11 +346,7 @@ impl Sink for PostgresSink {
             &format!("{}-{nonce}-{}.arrow", &self.writer.sink[..8], self.sealed),
         );
         self.sealed += 1;
-        crash.hit(Step::OutboxPut, Moment::Before);
-        let outbox = outbox.put(&name, &rows).await?;
-        crash.hit(Step::OutboxPut, Moment::After);
-        let changes = rows.num_rows();
-        Ok(Some(json!(Body { outbox, changes })))
+        Ok(Some(changes::put(outbox, &name, &rows, crash).await?))
     }
 
     async fn abandon(&mut self) {

@@ -1,8 +1,8 @@
 //! PostgreSQL sinks.
 
-use super::super::Findings;
 use super::super::address::{host, secret};
 use super::super::kafka::tls;
+use super::super::{Findings, named_once};
 use crate::plan::{Code, PostgresPlan, Violation};
 use crate::sink::{CreateTable, Postgres};
 
@@ -70,11 +70,6 @@ fn indexes(raw: &CreateTable, path: &str, findings: &mut Findings) {
             let message = format!("the index on {} is there already", index.join(", "));
             Violation::new(Code::DuplicateColumn, format!("{path}[{i}]"), message)
         });
-        for (j, column) in index.iter().enumerate() {
-            findings.require(!index[..j].contains(column), || {
-                let message = format!("`{column}` is named twice");
-                Violation::new(Code::DuplicateColumn, format!("{path}[{i}][{j}]"), message)
-            });
-        }
+        named_once(index, &format!("{path}[{i}]"), findings);
     }
 }
