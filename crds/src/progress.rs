@@ -116,12 +116,87 @@ pub struct SourceProgress {
     pub lag_records: i64,
     /// Its committed watermark; `None`: it has none, or it has not advanced.
     pub watermark: Option<i64>,
-    /// The split that holds the watermark back, such as `partition 1`.
+    /// The split that holds the watermark back, such as `partition 1`; `None`: every split is idle, or there is no watermark.
     pub held_by: Option<String>,
+    /// Why it stands where it stands; `None`: the source has no watermark.
+    pub hold: Option<WatermarkHold>,
     /// Splits known.
     pub splits: i32,
     /// Of these idle.
     pub idle: i32,
+}
+
+/// Why a watermark stands where it stands.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WatermarkHold {
+    /// Since when: the time at which the epoch opened that moved it last. `None`: it never moved.
+    pub since: Option<i64>,
+    /// What lets it go on.
+    pub release: Release,
+    /// A record must be of a later event time than this to do so; `None`: any record does.
+    pub newer_than: Option<i64>,
+    /// Microseconds without a record after which the holding split is idle, counted while it can be polled; only if it is at
+    /// its end.
+    pub idle_in: Option<i64>,
+}
+
+/// What lets a watermark go on.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub enum Release {
+    /// Records of the holding split that are not committed yet.
+    Backlog,
+    /// A record of the holding split, which is at its end; or a time without one, after which it is idle.
+    Record,
+    /// A record of any split: all are idle.
+    AnyRecord,
+    /// A word of a newer version.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+/// An open window.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WindowProgress {
+    /// Its start.
+    pub start: i64,
+    /// Its end; a session's moves with its last row.
+    pub end: i64,
+    /// The watermark that closes it.
+    pub closes_at: i64,
+}
+
+impl SourceProgress {
+    /// Why the watermark stands where it stands, in words that do not change while it does. `None`: there is none.
+    pub fn explained(&self) -> Option<String> {
+        let hold = self.hold.as_ref()?;
+        let since = match hold.since.and_then(instant) {
+            Some(since) => format!("the watermark of {} stands since {since}", self.name),
+            None => format!("{} has no watermark yet", self.name),
+        };
+        let record = match hold.newer_than.and_then(instant) {
+            Some(time) => format!("record newer than {time}"),
+            None => "record".to_owned(),
+        };
+        let holder = self.held_by.as_deref().unwrap_or("a split");
+        let why = match hold.release {
+            Release::Backlog => format!("{holder} holds it and has records to be committed"),
+            Release::Record => format!(
+                "{holder} holds it and has nothing to read: a {record} lets it go on, or `idleTimeout` without any"
+            ),
+            Release::AnyRecord => format!("all its splits are idle: a {record} lets it go on"),
+            Release::Unknown => format!("{holder} holds it"),
+        };
+        Some(format!("{since}; {why}"))
+    }
+}
+
+/// Microseconds as people read them, to the second.
+fn instant(micros: i64) -> Option<String> {
+    let time = jiff::Timestamp::from_microsecond(micros).ok()?;
+    Some(format!("{time:.0}"))
 }
 
 /// One step.
@@ -132,6 +207,8 @@ pub struct StepProgress {
     pub name: String,
     /// Windows not yet closed.
     pub open_windows: i64,
+    /// The first of them, by start; at most ten.
+    pub windows: Vec<WindowProgress>,
     /// Bytes of its state.
     pub state_bytes: i64,
     /// Keys that a `dedupe` remembers.
@@ -175,6 +252,43 @@ mod tests {
             ..Progress::default()
         };
         assert_eq!(read, known);
+    }
+
+    #[test]
+    fn a_watermark_that_stands_is_explained() {
+        let check = |held_by: Option<&str>, hold: WatermarkHold, expected: &str| {
+            let source = SourceProgress {
+                name: "orders".into(),
+                held_by: held_by.map(Into::into),
+                hold: Some(hold),
+                ..SourceProgress::default()
+            };
+            assert_eq!(source.explained().unwrap(), expected);
+        };
+        let hold = |since, release, newer_than| WatermarkHold {
+            since,
+            release,
+            newer_than,
+            idle_in: Some(7),
+        };
+        check(
+            Some("partition 1"),
+            hold(Some(60_000_000), Release::Backlog, None),
+            "the watermark of orders stands since 1970-01-01T00:01:00Z; partition 1 holds it and has records to be committed",
+        );
+        check(
+            Some("partition 1"),
+            hold(None, Release::Record, None),
+            "orders has no watermark yet; partition 1 holds it and has nothing to read: a record lets it go on, or `idleTimeout` without any",
+        );
+        check(
+            None,
+            hold(Some(0), Release::AnyRecord, Some(1_000_000)),
+            "the watermark of orders stands since 1970-01-01T00:00:00Z; all its splits are idle: a record newer than 1970-01-01T00:00:01Z lets it go on",
+        );
+        let newer: Release = serde_json::from_str("\"Someday\"").unwrap();
+        assert_eq!(newer, Release::Unknown);
+        assert_eq!(SourceProgress::default().explained(), None);
     }
 
     #[test]

@@ -97,6 +97,21 @@ impl Activity {
             .collect()
     }
 
+    /// For how long a split must still be polled in vain before it is idle. `None`: it has records that are not committed, or
+    /// its source has no watermark.
+    pub fn idle_in(
+        &self,
+        (source, split): (&NodeName, &SplitId),
+        committed: &SplitPositions,
+        polled: Duration,
+    ) -> Option<Duration> {
+        let splits = self.sources.get(source)?;
+        let at = splits.splits.get(split)?;
+        let waits = committed.get(split).map(|c| c.next) != at.end;
+        let quiet = polled.saturating_sub(at.quiet_since.filter(|_| !waits)?);
+        Some(splits.idle_timeout?.saturating_sub(quiet))
+    }
+
     /// Records of a source between these positions and its end; splits whose end is not known count nothing.
     pub fn lag(&self, source: &NodeName, committed: &SplitPositions) -> i64 {
         let Some(splits) = self.sources.get(source) else {

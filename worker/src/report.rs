@@ -1,21 +1,25 @@
 //! What the worker tells the world: builds the [`Progress`] that `/progress`, `/metrics` and the terminal show.
 
-use std::collections::{BTreeMap, VecDeque};
+mod hold;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use evp_api::plan::{Delivery, NodeName, SinkKind};
+use evp_api::plan::{Delivery, NodeName, SinkKind, SourcePlan};
 use evp_api::progress::{
     Halt, LedgerProgress, Progress, Recent, SinkProgress, SourceProgress, StepProgress,
+    WindowProgress,
 };
 use evp_api::reason;
 use evp_core::check::CheckedPlan;
-use evp_core::dataflow::StateFacts;
+use evp_core::dataflow::{Idle, StateFacts, WatermarkSnapshots};
 use evp_core::dead_letter::RejectCode;
 use evp_core::ledger::Ledger;
-use evp_core::position::{Micros, Positions, SplitId, Term};
+use evp_core::position::{Micros, Positions, SplitPositions, Term};
 use evp_core::protocol::head::Body;
+use evp_core::window::OpenWindow;
 use tokio::sync::watch;
 
 use crate::activity::Activity;
@@ -114,14 +118,27 @@ pub struct Decided<'a> {
     pub body: &'a Body,
     /// Term of this owner.
     pub term: Term,
-    /// Per source the split that holds its watermark.
-    pub holders: &'a BTreeMap<NodeName, SplitId>,
     /// State of the steps.
     pub state: &'a BTreeMap<NodeName, StateFacts>,
     /// Versions of the sinks' tables.
     pub versions: &'a BTreeMap<NodeName, u64>,
     /// Dead letters of the epoch.
     pub letters: Letters,
+}
+
+/// What moves between epochs.
+#[derive(Clone, Copy, Debug)]
+pub struct Moving<'a> {
+    /// The plan.
+    pub checked: &'a CheckedPlan,
+    /// Where each split stands against its end.
+    pub activity: &'a Activity,
+    /// For how long the sources could be polled so far.
+    pub polled: Duration,
+    /// Positions of the newest decided epoch.
+    pub committed: &'a Positions,
+    /// Its watermarks.
+    pub watermarks: &'a WatermarkSnapshots,
 }
 
 impl Reporter {
@@ -214,20 +231,15 @@ impl Reporter {
     }
 
     /// What moves between epochs: lag and idleness.
-    pub fn moved(&self, activity: &Activity, committed: &Positions, polled: Duration) {
-        let idle = activity.idle(polled);
+    pub fn moved(&self, moving: &Moving<'_>) {
         let rate = self.rate(&self.epochs(), self.clock.0.elapsed());
+        let idle = moving.activity.idle(moving.polled);
         self.update(|progress| {
             progress.records_per_second = rate;
-            progress.caught_up = activity.caught_up(committed);
-            for source in &mut progress.sources {
-                let Some(name) = NodeName::new(&source.name) else {
-                    continue;
-                };
-                let none = evp_core::position::SplitPositions::new();
-                source.lag_records = activity.lag(&name, committed.get(&name).unwrap_or(&none));
-                source.splits = count(activity.splits(&name));
-                source.idle = idle.get(&name).map_or(0, |splits| count(splits.len()));
+            progress.caught_up = moving.activity.caught_up(moving.committed);
+            let planned = &moving.checked.plan.sources;
+            for (told, source) in progress.sources.iter_mut().zip(planned) {
+                source_moved(told, source, moving, &idle);
             }
             progress.lag_records = progress.sources.iter().map(|s| s.lag_records).sum();
         });
@@ -293,7 +305,6 @@ fn fill(progress: &mut Progress, decided: &Decided<'_>) {
         checked,
         body,
         term,
-        holders,
         state,
         versions,
         ..
@@ -307,11 +318,12 @@ fn fill(progress: &mut Progress, decided: &Decided<'_>) {
     progress.state_bytes = signed(body.state_files().map(|f| f.length).sum());
     progress.ledger = ledger(&body.totals);
     progress.watermark = watermark(body);
+    let mut sources = std::mem::take(&mut progress.sources).into_iter();
     progress.sources = checked
         .plan
         .sources
         .iter()
-        .map(|source| source_progress(&source.name, body, holders))
+        .map(|source| source_decided(sources.next().unwrap_or_default(), &source.name, body))
         .collect();
     progress.steps = state
         .iter()
@@ -362,24 +374,28 @@ fn watermark(body: &Body) -> Option<i64> {
     all?.into_iter().min().map(|w| w.0)
 }
 
-fn source_progress(
-    name: &NodeName,
-    body: &Body,
-    holders: &BTreeMap<NodeName, SplitId>,
-) -> SourceProgress {
+/// What moves between epochs stays as it was told last.
+fn source_decided(told: SourceProgress, name: &NodeName, body: &Body) -> SourceProgress {
+    let watermark = body.watermarks.get(name).and_then(|w| w.watermark);
+    let splits = body.positions.get(name).map_or(0, BTreeMap::len);
     SourceProgress {
         name: name.to_string(),
-        watermark: body
-            .watermarks
-            .get(name)
-            .and_then(|w| w.watermark)
-            .map(|w| w.0),
-        held_by: holders.get(name).map(|split| format!("partition {split}")),
-        splits: body
-            .positions
-            .get(name)
-            .map_or(0, |splits| count(splits.len())),
-        ..SourceProgress::default()
+        watermark: watermark.map(|w| w.0),
+        splits: count(splits),
+        ..told
+    }
+}
+
+fn source_moved(told: &mut SourceProgress, source: &SourcePlan, moving: &Moving<'_>, idle: &Idle) {
+    let (name, activity) = (&source.name, moving.activity);
+    let none = (SplitPositions::new(), BTreeSet::new());
+    let committed = moving.committed.get(name).unwrap_or(&none.0);
+    let idle = idle.get(name).unwrap_or(&none.1);
+    told.lag_records = activity.lag(name, committed);
+    told.splits = count(activity.splits(name));
+    told.idle = count(idle.len());
+    if let Some(snapshot) = moving.watermarks.get(name) {
+        hold::tell(told, (source, snapshot), moving, idle);
     }
 }
 
@@ -388,11 +404,20 @@ fn step_progress(name: &NodeName, facts: &StateFacts, body: &Body) -> StepProgre
     StepProgress {
         name: name.to_string(),
         open_windows: i64::try_from(facts.open_windows).unwrap_or(i64::MAX),
+        windows: facts.windows.iter().map(window_progress).collect(),
         keys: i64::try_from(facts.keys).unwrap_or(i64::MAX),
         state_bytes: i64::try_from(facts.bytes).unwrap_or(i64::MAX),
         late: signed(counts.late),
         duplicate: signed(counts.duplicates),
         conflict: signed(counts.conflicts),
+    }
+}
+
+fn window_progress(window: &OpenWindow) -> WindowProgress {
+    WindowProgress {
+        start: window.start.0,
+        end: window.end.0,
+        closes_at: window.closes_at.0,
     }
 }
 
@@ -404,6 +429,11 @@ pub(crate) fn dead_lettered(ledger: &Ledger) -> u64 {
 
 fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// A time in microseconds.
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn count(n: usize) -> i32 {
@@ -436,6 +466,22 @@ mod tests {
         async fn sleep(&self, _: Duration) {}
     }
 
+    /// Orders, ten minutes out of order at most, idle after a minute.
+    pub(super) fn checked() -> CheckedPlan {
+        let spec = serde_json::json!({
+            "checkpoint": {"path": "s3://lake/c"},
+            "deadLetter": {"files": {"path": "s3://lake/d"}},
+            "sources": [{
+                "name": "orders",
+                "generator": {"template": "orders"},
+                "schema": {"fields": [{"name": "at", "type": "timestamp"}]},
+                "watermark": {"column": "at", "delay": "10m"},
+            }],
+            "sinks": [{"name": "out", "from": "orders", "stdout": {}}],
+        });
+        evp_core::check::check(&serde_json::from_value(spec).unwrap()).unwrap()
+    }
+
     #[track_caller]
     fn check(epochs: &[(u64, u64)], now: u64, rate: i64) {
         let clock = Arc::new(Set::default());
@@ -448,7 +494,13 @@ mod tests {
         };
         reporter.epochs().extend(epochs.iter().map(counted));
         clock.0.store(now, Ordering::Relaxed);
-        reporter.moved(&Activity::default(), &Positions::new(), Duration::ZERO);
+        reporter.moved(&Moving {
+            checked: &checked(),
+            activity: &Activity::default(),
+            polled: Duration::ZERO,
+            committed: &Positions::new(),
+            watermarks: &WatermarkSnapshots::new(),
+        });
         assert_eq!(reports.borrow().records_per_second, rate);
     }
 

@@ -1,6 +1,6 @@
 //! The six conditions, each by its own rule.
 
-use evp_api::progress::Progress;
+use evp_api::progress::{Progress, SourceProgress};
 use evp_api::reason;
 use evp_api::status::{Condition, EventPipelineStatus, condition};
 use jiff::{SignedDuration, Timestamp};
@@ -187,17 +187,15 @@ fn on_time(facts: &Facts<'_>, figures: &EventPipelineStatus) -> Finding {
         .as_ref()
         .and_then(|text| text.parse::<Timestamp>().ok());
     let (Some(watermark), Some(limit)) = (watermark, facts.judged.freshness) else {
-        return finding(
-            "Unknown",
-            reason::NOTHING_READ,
-            "no event time is committed yet",
-        );
+        let message = "no event time is committed yet".to_owned() + &held(facts);
+        return finding("Unknown", reason::NOTHING_READ, message);
     };
     let limit_text = spelled(limit);
     if older(facts.now, watermark, limit) {
         let message = format!(
-            "committed event time is more than {limit_text} behind: at {}",
-            rfc3339(watermark)
+            "committed event time is more than {limit_text} behind: at {}{}",
+            rfc3339(watermark),
+            held(facts),
         );
         return finding("False", reason::BEHIND_OBJECTIVE, message);
     }
@@ -206,6 +204,16 @@ fn on_time(facts: &Facts<'_>, figures: &EventPipelineStatus) -> Finding {
         reason::WITHIN_OBJECTIVE,
         format!("committed event time is less than {limit_text} behind"),
     )
+}
+
+/// Why the lowest watermark stands where it stands, to be added to a sentence.
+fn held(facts: &Facts<'_>) -> String {
+    let report = facts.report().map(|report| &report.progress);
+    let sources = report.into_iter().flat_map(|report| &report.sources);
+    let of_time = sources.filter(|source| source.hold.is_some());
+    let lowest = of_time.min_by_key(|source| source.watermark);
+    let explained = lowest.and_then(SourceProgress::explained);
+    explained.map_or_else(String::new, |why| format!("; {why}"))
 }
 
 /// Are dead letters within the objective?

@@ -1,7 +1,10 @@
 //! Laws of the conditions: whole statuses from facts, one world and what is different about it.
 
 use evp_api::plan::{Code, Violation};
-use evp_api::progress::{Halt, LedgerProgress, Recent, SinkProgress, StepProgress};
+use evp_api::progress::{
+    Halt, LedgerProgress, Recent, Release, SinkProgress, SourceProgress, StepProgress,
+    WatermarkHold,
+};
 use evp_api::status::Condition;
 use serde_json::json;
 
@@ -567,6 +570,27 @@ fn children_of_a_namesake_that_do_not_leave_are_stalled_after_the_deadline() {
     );
     let world = world.then(|world| world.now = time("2026-11-21T06:10:01Z"));
     check(&world, &["Stalled=True/ProgressDeadlineExceeded"]);
+}
+
+#[test]
+fn who_is_behind_is_told_what_holds_the_watermark() {
+    let mut world = at_work();
+    world.report().watermark = Some(micros("2026-11-21T05:28:00Z"));
+    world.report().sources = vec![SourceProgress {
+        name: "orders".into(),
+        held_by: Some("partition 1".into()),
+        hold: Some(WatermarkHold {
+            since: Some(micros("2026-11-21T05:59:52Z")),
+            release: Release::Backlog,
+            ..WatermarkHold::default()
+        }),
+        ..SourceProgress::default()
+    }];
+    assert_eq!(
+        condition(&world.status(), "OnTime").message,
+        "committed event time is more than 31m30s behind: at 2026-11-21T05:28:00Z; the watermark of orders stands since \
+         2026-11-21T05:59:52Z; partition 1 holds it and has records to be committed"
+    );
 }
 
 #[test]

@@ -19,12 +19,24 @@ pub struct Snapshot {
     /// Newest event time of all rows accepted so far: what a reset begins after. `None`: no row was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<Micros>,
+    /// When the epoch opened that moved W last: about since then it stands. `None`: it never moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Micros>,
 }
 
 impl Snapshot {
-    /// The split that holds W back: the lowest of those that W has not passed (a head does not tell which were idle).
-    /// `None`: W has passed all, or there is no split.
-    pub fn holder(&self) -> Option<&SplitId> {
+    /// The split that holds W back: the lowest of those that are not idle. `None`: all are idle, or there is none.
+    pub fn holder(&self, idle: &BTreeSet<SplitId>) -> Option<&SplitId> {
+        let awake = self
+            .splits
+            .iter()
+            .filter(|(split, _)| !idle.contains(split));
+        awake.min_by_key(|(_, w)| **w).map(|(split, _)| split)
+    }
+
+    /// As far as it can be told without knowing which splits are idle: the lowest of those that W has not passed. `None`: W has
+    /// passed all, or there is no split.
+    pub fn likely_holder(&self) -> Option<&SplitId> {
         let waits = |w: &Option<Micros>| *w >= self.watermark;
         let splits = self.splits.iter().filter(|(_, w)| waits(w));
         splits.min_by_key(|(_, w)| **w).map(|(split, _)| split)
@@ -51,15 +63,6 @@ pub enum Standing {
     NewSplit,
     /// The watermark passed it while it was idle.
     AfterIdle,
-}
-
-/// The watermark at the close of an epoch.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Closing {
-    /// What the next head holds.
-    pub snapshot: Snapshot,
-    /// The split that holds W back: the lowest of those that are not idle. `None`: all are idle, or there is none.
-    pub holder: Option<SplitId>,
 }
 
 impl Watermarks {
@@ -108,42 +111,33 @@ impl Watermarks {
         *seen = newest.max(*seen);
     }
 
-    /// The watermark if the epoch closed now. W is the minimum over the splits that are not idle and never goes back; a
-    /// split below W (new, or back from idleness) does not pull it down (semantics 3, 10).
-    pub fn close(&self, idle: &BTreeSet<SplitId>) -> Closing {
-        let mut splits = self.decided.splits.clone();
+    /// The watermark if the epoch, which is of this time, closed now. W is the minimum over the splits that are not idle and
+    /// never goes back; a split below W (new, or back from idleness) does not pull it down (semantics 3, 10).
+    pub fn close(&self, idle: &BTreeSet<SplitId>, at: Micros) -> Snapshot {
+        let mut closing = self.decided.clone();
         for split in &self.registered {
-            splits.entry(split.clone()).or_default();
+            closing.splits.entry(split.clone()).or_default();
         }
         for (split, newest) in &self.open {
-            let w = splits.entry(split.clone()).or_default();
+            let w = closing.splits.entry(split.clone()).or_default();
             *w = (*w).max(Some(Micros(newest.saturating_sub(self.delay))));
         }
-        let lowest = splits
-            .iter()
-            .filter(|(split, _)| !idle.contains(split))
-            .min_by_key(|(_, w)| **w);
-        let mut floor = lowest.and_then(|(_, w)| *w);
+        let holder = closing.holder(idle);
+        let mut floor = holder.and_then(|split| closing.splits[split]);
         if mistaken!(WatermarkByMax) {
-            floor = splits.values().max().copied().flatten();
+            floor = closing.splits.values().max().copied().flatten();
         }
-        let watermark = self.decided.watermark.max(floor);
-        Closing {
-            holder: lowest.map(|(split, _)| split.clone()),
-            snapshot: Snapshot {
-                watermark,
-                splits,
-                newest: self
-                    .decided
-                    .newest
-                    .max(self.open.values().max().copied().map(Micros)),
-            },
+        if floor > closing.watermark {
+            (closing.watermark, closing.since) = (floor, Some(at));
         }
+        let newest = self.open.values().max().copied().map(Micros);
+        closing.newest = closing.newest.max(newest);
+        closing
     }
 
     /// The epoch was decided with this closing.
-    pub fn commit(&mut self, closing: Closing) {
-        self.decided = closing.snapshot;
+    pub fn commit(&mut self, closing: Snapshot) {
+        self.decided = closing;
         self.registered
             .retain(|split| !self.decided.splits.contains_key(split));
         self.open.clear();
@@ -171,8 +165,12 @@ mod tests {
         watermarks
     }
 
+    fn none() -> BTreeSet<SplitId> {
+        BTreeSet::new()
+    }
+
     fn closes_at(watermarks: &mut Watermarks, idle: &[i32]) -> Option<i64> {
-        let closing = watermarks.close(&idle.iter().map(|&n| split(n)).collect());
+        let closing = watermarks.close(&idle.iter().map(|&n| split(n)).collect(), Micros(0));
         watermarks.commit(closing);
         watermarks.decided().map(|w| w.0)
     }
@@ -198,7 +196,8 @@ mod tests {
     fn rule_4_a_split_not_seen_yet_holds_the_watermark() {
         let mut source = source(2);
         source.accept(&split(0), 100 * MINUTE);
-        assert_eq!(source.close(&BTreeSet::new()).holder, Some(split(1)));
+        let closing = source.close(&none(), Micros(0));
+        assert_eq!(closing.holder(&none()), Some(&split(1)));
         assert_eq!(closes_at(&mut source, &[]), None);
     }
 
@@ -253,11 +252,37 @@ mod tests {
         let mut first = source(2);
         first.accept(&split(0), 100 * MINUTE);
         first.accept(&split(1), 90 * MINUTE);
-        let closing = first.close(&BTreeSet::new());
+        let closing = first.close(&none(), Micros(1));
         let mut second = source(0);
-        second.restore(closing.snapshot.clone());
+        second.restore(closing.clone());
         assert_eq!(second.decided(), Some(Micros(80 * MINUTE)));
-        assert_eq!(second.close(&BTreeSet::new()).snapshot, closing.snapshot);
+        assert_eq!(second.close(&none(), Micros(2)), closing);
+    }
+
+    #[test]
+    fn a_watermark_stands_since_the_epoch_that_moved_it_last() {
+        let mut source = source(2);
+        let mut since = |accepted: &[(i32, i64)], at: i64| {
+            for &(n, t) in accepted {
+                source.accept(&split(n), t * MINUTE);
+            }
+            let closing = source.close(&none(), Micros(at));
+            source.commit(closing.clone());
+            closing.since.map(|since| since.0)
+        };
+        assert_eq!(since(&[(0, 100)], 1), None);
+        assert_eq!(since(&[(1, 50)], 2), Some(2));
+        assert_eq!(since(&[(0, 200)], 3), Some(2));
+        assert_eq!(since(&[(1, 60)], 4), Some(4));
+    }
+
+    #[test]
+    fn an_idle_split_holds_nothing_and_a_new_one_does() {
+        let mut source = source(2);
+        source.accept(&split(0), 100 * MINUTE);
+        let closing = source.close(&none(), Micros(0));
+        assert_eq!(closing.holder(&[split(1)].into()), Some(&split(0)));
+        assert_eq!(closing.holder(&[split(0), split(1)].into()), None);
     }
 
     #[test]

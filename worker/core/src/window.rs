@@ -2,6 +2,8 @@
 
 use evp_api::plan::WindowPlan;
 
+use crate::position::Micros;
+
 /// Start of the newest window that holds an instant; microseconds. Of a session: of the slot, `gap` wide, that holds it. Two
 /// instants of one slot are less than `gap` apart, so they are always in one session.
 pub fn start(window: WindowPlan, t: i64) -> i64 {
@@ -41,6 +43,17 @@ pub fn hops(window: WindowPlan) -> i64 {
         WindowPlan::Hopping { size, slide, .. } => (size + slide - 1) / slide,
         WindowPlan::Tumbling { .. } | WindowPlan::Session { .. } => 1,
     }
+}
+
+/// A window or session that is open.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OpenWindow {
+    /// Its start.
+    pub start: Micros,
+    /// Its end; a session's moves with its last row.
+    pub end: Micros,
+    /// The watermark that closes it.
+    pub closes_at: Micros,
 }
 
 #[cfg(test)]

@@ -135,7 +135,7 @@ pub fn line(report: &Progress, now: Micros) -> String {
 }
 
 /// A span of time for people.
-fn span(micros: i64) -> String {
+pub(super) fn span(micros: i64) -> String {
     match micros / 1_000_000 {
         seconds @ ..120 => format!("{seconds}s"),
         seconds @ 120..7200 => format!("{}m", seconds / 60),

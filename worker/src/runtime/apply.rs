@@ -6,7 +6,6 @@ use std::sync::Arc;
 use evp_api::plan::NodeName;
 use evp_core::check::CheckedPlan;
 use evp_core::dataflow::StateFacts;
-use evp_core::position::SplitId;
 
 use super::Halt;
 use crate::checkpointer::{Checkpointer, CommitPermit};
@@ -28,7 +27,6 @@ pub(super) struct Applier {
 /// A decided epoch, and what is told once its sinks hold it.
 pub(super) struct Pending {
     pub(super) permit: CommitPermit,
-    pub(super) holders: BTreeMap<NodeName, SplitId>,
     pub(super) state: BTreeMap<NodeName, StateFacts>,
     pub(super) letters: Letters,
 }
@@ -41,7 +39,6 @@ impl Applier {
         };
         let Pending {
             permit,
-            holders,
             state,
             letters,
         } = pending;
@@ -51,7 +48,7 @@ impl Applier {
             .into_iter()
             .filter_map(|(name, a)| Some((name, a.version?)));
         self.versions.extend(versions);
-        reporter.decided(self.newest(&holders, &state, letters));
+        reporter.decided(self.newest(&state, letters));
         Ok(())
     }
 
@@ -64,7 +61,6 @@ impl Applier {
     /// The newest epoch, as reports see it.
     pub(super) fn newest<'a>(
         &'a self,
-        holders: &'a BTreeMap<NodeName, SplitId>,
         state: &'a BTreeMap<NodeName, StateFacts>,
         letters: Letters,
     ) -> Decided<'a> {
@@ -72,7 +68,6 @@ impl Applier {
             checked: &self.checked,
             body: self.checkpointer.body(),
             term: self.checkpointer.term(),
-            holders,
             state,
             versions: &self.versions,
             letters,

@@ -50,8 +50,7 @@ impl Runtime {
             self.vouched(&open, reporter, stop).await?;
             self.decide(open, closed).await?;
         }
-        let committed = &self.applier.checkpointer.body().positions;
-        reporter.moved(&self.filler.activity, committed, self.filler.polled);
+        reporter.moved(&self.filler.moving(self.applier.checkpointer.body()));
         Ok(match filled {
             Filled::Stopped => Went::Finished,
             Filled::Reached if quiet => Went::Finished,
@@ -130,7 +129,6 @@ impl Runtime {
         self.filler.tables.store(&files, body).await?;
         body.watermarks = closed.watermarks.clone();
         body.ledger = closed.ledger.clone();
-        let holders = std::mem::take(&mut closed.holders);
         let permit = self.applier.checkpointer.decide(open.body).await?;
         if mistaken!(StateNotKept) {
             self.filler.dataflow.abandon()?;
@@ -140,7 +138,6 @@ impl Runtime {
         self.filler.tables.commit(permit.epoch());
         self.applier.pending = Some(Pending {
             permit,
-            holders,
             state: self.filler.dataflow.state_facts(),
             letters: open.letters,
         });

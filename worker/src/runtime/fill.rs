@@ -27,7 +27,7 @@ use crate::activity::Activity;
 use crate::clock::SharedClock;
 use crate::job::{DEAD_LETTERS, Sinks};
 use crate::reader::Read;
-use crate::report::{Letters, Reporter};
+use crate::report::{Letters, Moving, Reporter};
 use crate::sink::dead_letters::dead_letter_batch;
 
 /// How often reports are refreshed while nothing arrives.
@@ -116,7 +116,22 @@ impl Filler {
                 return Ok(Filled::Bound);
             };
             self.take_in(open, &source, &raw).await?;
-            reporter.moved(&self.activity, &open.committed, self.polled);
+            let committed = &open.committed;
+            reporter.moved(&Moving {
+                committed,
+                ..self.moving(&open.body)
+            });
+        }
+    }
+
+    /// Where the sources stand against this body.
+    pub(super) fn moving<'a>(&'a self, body: &'a Body) -> Moving<'a> {
+        Moving {
+            checked: &self.checked,
+            activity: &self.activity,
+            polled: self.polled,
+            committed: &body.positions,
+            watermarks: &body.watermarks,
         }
     }
 

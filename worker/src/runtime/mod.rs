@@ -15,7 +15,6 @@ mod state;
 mod tables;
 mod vouch;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use evp_api::reason;
@@ -104,8 +103,8 @@ impl Runtime {
     }
 
     fn tell_what_is_restored(&self, reporter: &Reporter) {
-        let (holders, state) = (BTreeMap::new(), self.filler.dataflow.state_facts());
-        let restored = self.applier.newest(&holders, &state, Letters::new());
+        let state = self.filler.dataflow.state_facts();
+        let restored = self.applier.newest(&state, Letters::new());
         let (term, epoch) = (restored.term.0, restored.body.epoch.0);
         tracing::info!(term, epoch, "the lane is ours and goes on after this epoch");
         reporter.running(&restored);

@@ -13,7 +13,7 @@ use crate::ledger::SourceCounts;
 use crate::position::{Micros, SplitId};
 use crate::record::RawBatch;
 use crate::step::Rows;
-use crate::watermark::{Closing, Snapshot, Standing, Watermarks};
+use crate::watermark::{Snapshot, Standing, Watermarks};
 
 /// One source of the graph.
 #[derive(Debug)]
@@ -72,11 +72,12 @@ impl Input {
         self.time.as_ref().map_or(Standing::Steady, standing)
     }
 
-    pub(super) fn close(&self, idle: &BTreeSet<SplitId>) -> Option<Closing> {
-        self.time.as_ref().map(|time| time.watermarks.close(idle))
+    pub(super) fn close(&self, idle: &BTreeSet<SplitId>, at: Micros) -> Option<Snapshot> {
+        let time = self.time.as_ref()?;
+        Some(time.watermarks.close(idle, at))
     }
 
-    pub(super) fn commit(&mut self, closing: Closing) {
+    pub(super) fn commit(&mut self, closing: Snapshot) {
         if let Some(time) = &mut self.time {
             time.watermarks.commit(closing);
         }

@@ -116,14 +116,11 @@ pub struct Closed {
     pub sinks: Vec<(NodeName, SinkBatch)>,
     /// Watermarks for the head.
     pub watermarks: WatermarkSnapshots,
-    /// Per source the split that holds its watermark.
-    pub holders: BTreeMap<NodeName, SplitId>,
     /// What changes in the state of each step; a step without change is absent.
     pub state: BTreeMap<NodeName, StateChange>,
     /// Counts of the epoch.
     pub ledger: Ledger,
     steps: BTreeMap<NodeName, Closing>,
-    closings: BTreeMap<NodeName, crate::watermark::Closing>,
 }
 
 impl Dataflow {
@@ -238,29 +235,16 @@ impl Dataflow {
     /// Closes the epoch: watermarks, changed windows, closed windows, changes of state, counts. A failed balance is an error.
     pub fn close(&mut self, idle: &Idle) -> Result<Closed, DataflowError> {
         let none = BTreeSet::new();
-        let closings: BTreeMap<_, _> = self
-            .inputs
-            .iter()
-            .filter_map(|(name, input)| {
-                input
-                    .close(idle.get(name).unwrap_or(&none))
-                    .map(|c| (name.clone(), c))
-            })
-            .collect();
+        let watermark = |(name, input): (&NodeName, &Input)| {
+            let closing = input.close(idle.get(name).unwrap_or(&none), self.now)?;
+            Some((name.clone(), closing))
+        };
         let mut closed = Closed {
             sinks: Vec::new(),
-            watermarks: closings
-                .iter()
-                .map(|(name, c)| (name.clone(), c.snapshot.clone()))
-                .collect(),
-            holders: closings
-                .iter()
-                .filter_map(|(name, c)| Some((name.clone(), c.holder.clone()?)))
-                .collect(),
+            watermarks: self.inputs.iter().filter_map(watermark).collect(),
             state: BTreeMap::new(),
             ledger: Ledger::default(),
             steps: BTreeMap::new(),
-            closings,
         };
         for at in 0..self.nodes.len() {
             self.close_step(at, &mut closed)?;
@@ -273,8 +257,8 @@ impl Dataflow {
     fn close_step(&mut self, at: usize, closed: &mut Closed) -> Result<(), DataflowError> {
         let node = &mut self.nodes[at];
         let name = node.name.clone();
-        let of_source = closed.closings.get(&node.source);
-        let watermark = of_source.and_then(|c| c.snapshot.watermark);
+        let of_source = closed.watermarks.get(&node.source);
+        let watermark = of_source.and_then(|closing| closing.watermark);
         let (change, closing) = match &mut node.step {
             Step::Query(_) | Step::Validate(_) => return Ok(()),
             Step::Dedupe(dedupe) => {
@@ -302,7 +286,7 @@ impl Dataflow {
 
     /// The epoch was decided, as this one.
     pub fn commit(&mut self, closed: Closed, epoch: Epoch) -> Result<(), DataflowError> {
-        for (name, closing) in closed.closings {
+        for (name, closing) in closed.watermarks {
             if let Some(input) = self.inputs.get_mut(&name) {
                 input.commit(closing);
             }

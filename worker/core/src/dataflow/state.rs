@@ -11,12 +11,18 @@ use crate::protocol::head::StepState;
 use crate::state::{RestoreError, StateWrite};
 use crate::step::aggregate::{self, Aggregate};
 use crate::step::dedupe;
+use crate::window::OpenWindow;
+
+/// Open windows of a step that are listed one by one.
+const LISTED_WINDOWS: usize = 10;
 
 /// What a step that keeps state shows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StateFacts {
     /// Windows not yet closed.
     pub open_windows: usize,
+    /// The first of them, by start; at most ten.
+    pub windows: Vec<OpenWindow>,
     /// Keys that a `dedupe` remembers.
     pub keys: usize,
     /// Bytes, about.
@@ -72,19 +78,25 @@ impl Step {
             Self::Query(_) | Self::Validate(_) => return None,
             Self::Dedupe(dedupe) => StateFacts {
                 open_windows: 0,
+                windows: Vec::new(),
                 keys: dedupe.keys(),
-                bytes: dedupe.state_bytes(),
+                bytes: self.state_bytes(),
             },
             Self::Aggregate { aggregate, .. } => StateFacts {
                 open_windows: aggregate.open_windows(),
+                windows: aggregate.first_windows(LISTED_WINDOWS),
                 keys: 0,
-                bytes: aggregate.state_bytes(),
+                bytes: self.state_bytes(),
             },
         })
     }
 
     fn state_bytes(&self) -> usize {
-        self.facts().map_or(0, |facts| facts.bytes)
+        match self {
+            Self::Query(_) | Self::Validate(_) => 0,
+            Self::Dedupe(dedupe) => dedupe.state_bytes(),
+            Self::Aggregate { aggregate, .. } => aggregate.state_bytes(),
+        }
     }
 }
 

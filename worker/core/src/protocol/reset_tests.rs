@@ -26,6 +26,7 @@ fn body() -> Body {
         watermark: Some(Micros(100)),
         splits: [(SplitId::partition(0), Some(Micros(100)))].into(),
         newest: Some(Micros(700)),
+        since: None,
     };
     let state = |fingerprint: &str| StepState::new(fingerprint.to_owned());
     Body {

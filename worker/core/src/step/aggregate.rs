@@ -28,7 +28,7 @@ use crate::position::{Epoch, Micros};
 use crate::protocol::head::StepState;
 use crate::state::{RestoreError, StateChange, StateWrite};
 use crate::step::{Compiled, Rows, evaluate};
-use crate::window;
+use crate::window::{self, OpenWindow};
 use groups::Groups;
 use layout::Layout;
 pub use layout::Loaded;
@@ -311,6 +311,22 @@ impl Aggregate {
         match &self.kept {
             Kept::Windows(state) => state.windows.len(),
             Kept::Sessions(sessions) => sessions.len(),
+        }
+    }
+
+    /// The first of them, by start.
+    pub fn first_windows(&self, most: usize) -> Vec<OpenWindow> {
+        let window = |(start, last): (i64, i64)| OpenWindow {
+            start: Micros(start),
+            end: Micros(window::end(self.plan.plan.window, last)),
+            closes_at: self.closes_at(last),
+        };
+        match &self.kept {
+            Kept::Windows(state) => {
+                let starts = state.windows.keys().take(most);
+                starts.map(|&start| window((start, start))).collect()
+            }
+            Kept::Sessions(sessions) => sessions.first(most).map(window).collect(),
         }
     }
 

@@ -7,6 +7,7 @@ use evp_api::progress::LedgerProgress;
 use evp_core::position::{Epoch, Micros, Position, SplitPositions, Term};
 use evp_core::protocol::digest::Digest;
 use evp_core::protocol::head::{Body, Head, SinkEntry, WatermarkSnapshots};
+use evp_core::watermark::Snapshot;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -43,6 +44,8 @@ struct SourceAt {
     watermark: Option<Micros>,
     /// The split that holds the watermark back; which were idle, only the worker knows.
     held_by: Option<String>,
+    /// When the epoch was that moved the watermark last.
+    since: Option<Micros>,
     /// Splits there are; at most [`MOST_SPLITS`] of them are listed.
     split_count: usize,
     splits: Vec<SplitAt>,
@@ -149,7 +152,10 @@ impl SourceAt {
             0 => format!("all {}", self.split_count),
             more => format!("all {}, {more} not listed", self.split_count),
         };
-        rows.push(line(&all, "-".to_owned(), self.watermark, ""));
+        let since = self.since.map_or_else(String::new, |since| {
+            format!("since {}", instant(Some(since.0)))
+        });
+        rows.push(line(&all, "-".to_owned(), self.watermark, &since));
         rows
     }
 }
@@ -176,7 +182,10 @@ fn source_at(
     SourceAt {
         name: name.clone(),
         watermark: snapshot.and_then(|s| s.watermark),
-        held_by: snapshot.and_then(|s| s.holder()).map(ToString::to_string),
+        held_by: snapshot
+            .and_then(Snapshot::likely_holder)
+            .map(ToString::to_string),
+        since: snapshot.and_then(|s| s.since),
         split_count: splits.len(),
         splits: listed,
     }
@@ -213,7 +222,6 @@ mod tests {
     use evp_core::protocol::head::{Owner, Rolling};
     use evp_core::protocol::identity::Namespace;
     use evp_core::protocol::paths::Lane;
-    use evp_core::watermark::Snapshot;
 
     use super::*;
 
@@ -234,6 +242,7 @@ mod tests {
             watermark: watermarks.iter().flatten().max().copied().map(Micros),
             splits: splits().zip(reached).collect(),
             newest: None,
+            since: Some(Micros(5)),
         };
         let of = Namespace {
             checkpoint: "c",
@@ -266,6 +275,7 @@ mod tests {
             name: node("orders"),
             watermark: Some(Micros(9)),
             held_by: Some("0".to_owned()),
+            since: Some(Micros(5)),
             split_count: 2,
             splits: vec![split("0", 0, 9), split("1", 1, 4)],
         };

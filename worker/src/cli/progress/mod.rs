@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use evp_api::progress::{LedgerProgress, Progress};
+use evp_api::progress::{LedgerProgress, Progress, SourceProgress};
 use evp_core::protocol::head::Head;
 use evp_core::protocol::paths::Lane;
 
 use super::place::{Place, PlaceArgs};
 use super::query::Output;
-use super::{Fault, table};
+use super::{Fault, table, view};
 
 use decided::{Decided, instant};
 
@@ -146,6 +146,10 @@ fn print_report(out: &mut impl Write, report: &Progress) -> std::io::Result<()> 
     });
     let columns = ["source", "splits", "idle", "lag", "watermark", "held by"];
     table::print(out, &columns, sources)?;
+    for line in report.sources.iter().filter_map(explained) {
+        writeln!(out, "{line}")?;
+    }
+    print_windows(out, report)?;
     let sinks = report.sinks.iter().map(|sink| {
         let version = sink
             .version
@@ -164,6 +168,51 @@ fn print_report(out: &mut impl Write, report: &Progress) -> std::io::Result<()> 
         &["sink", "delivery", "rows", "version", "pending"],
         sinks,
     )
+}
+
+/// Why a watermark stands where it stands, with what only holds at this moment.
+fn explained(source: &SourceProgress) -> Option<String> {
+    let idle_in = source.hold.as_ref().and_then(|hold| hold.idle_in);
+    let soon = idle_in.map(|micros| format!(" (idle in {})", view::span(micros)));
+    Some(source.explained()? + &soon.unwrap_or_default())
+}
+
+/// The windows that close next: of each step those that began first.
+fn print_windows(out: &mut impl Write, report: &Progress) -> std::io::Result<()> {
+    let rows: Vec<_> = report
+        .steps
+        .iter()
+        .flat_map(|step| step.windows.iter().map(move |window| (step, window)))
+        .map(|(step, window)| {
+            let away = report.watermark.map(|w| (window.closes_at - w).max(0));
+            vec![
+                step.name.clone(),
+                instant(Some(window.start)),
+                instant(Some(window.end)),
+                instant(Some(window.closes_at)),
+                away.map_or_else(|| "-".to_owned(), view::span),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let columns = [
+        "step",
+        "window from",
+        "to",
+        "closes at watermark",
+        "still to go",
+    ];
+    table::print(out, &columns, rows.into_iter())?;
+    for step in &report.steps {
+        let more = step.open_windows - i64::try_from(step.windows.len()).unwrap_or(i64::MAX);
+        if more > 0 {
+            writeln!(out, "{}: {more} more windows are open", step.name)?;
+        }
+    }
+    Ok(())
 }
 
 /// The totals in one line.

@@ -74,6 +74,7 @@ fn next(last: &Body) -> Body {
         watermark,
         splits: [(split(), watermark)].into(),
         newest: watermark,
+        since: None,
     };
     body.watermarks = [(node("orders"), snapshot)].into();
     let state = body

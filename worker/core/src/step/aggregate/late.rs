@@ -123,8 +123,13 @@ impl Aggregate {
 
     /// The window that starts there, or the session whose last row is there, is closed.
     pub(super) fn is_closed(&self, start: i64, w: Micros) -> bool {
+        self.closes_at(start) <= w
+    }
+
+    /// The watermark that closes the window that starts there, or the session whose last row is there.
+    pub(super) fn closes_at(&self, start: i64) -> Micros {
         let end = window::end(self.plan.plan.window, start);
-        end.saturating_add(self.plan.allowed_lateness) <= w.0
+        Micros(end.saturating_add(self.plan.allowed_lateness))
     }
 
     /// A session that cannot be the rest of one that a reset dropped.

@@ -116,6 +116,12 @@ impl Sessions {
         self.rows.len()
     }
 
+    /// Times of the first and the last row of the sessions that started first.
+    pub(super) fn first(&self, most: usize) -> impl Iterator<Item = (i64, i64)> {
+        let rows = self.rows.iter().take(most);
+        rows.map(|(key, row)| (start_of(key), last_of(&row.state)))
+    }
+
     /// A stored session of the group takes a row at that time in.
     pub(super) fn takes_in(&self, group: &[u8], t: i64) -> bool {
         let mut stored = self.stored(group);
