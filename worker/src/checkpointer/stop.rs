@@ -89,6 +89,13 @@ impl Stop {
                      event so far"
                 ),
             ),
+            Refusal::NonceBehind { honoured, ours } => Self::stalled(
+                reason::STATE_INCOMPATIBLE,
+                format!(
+                    "{url} was reset by `resetNonce: {honoured}`, and this plan says {ours}: it is from before that; set it to \
+                     {honoured} if this plan is the newer one"
+                ),
+            ),
             Refusal::Newer(name, format) => Self::newer(url, name, format),
             Refusal::Damaged(what) => Self::damaged(url, &what),
         }

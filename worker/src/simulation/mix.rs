@@ -11,7 +11,7 @@ use rand_chacha::ChaCha12Rng;
 use super::matrix::{cells, for_all};
 use super::pipeline::{Pipeline, Shape};
 use super::run::{World, run};
-use super::script::{Fault, Outcome};
+use super::script::Fault;
 use super::trouble::Trouble;
 use crate::checkpointer::Step;
 
@@ -29,11 +29,7 @@ pub(super) fn world_of(seed: u64) -> World {
     let input = rng.random_range(0..1000);
     let plans = plans(&mut rng, (events, per_epoch, input));
     let faults = if is_mix { rng.random_range(3..=6) } else { 2 };
-    let mut faults: Vec<_> = (0..faults).map(|_| fault(&mut rng, per_epoch)).collect();
-    let counts_anew = |plan: &Pipeline| plan.spec.reset_nonce > 0;
-    if plans.iter().any(counts_anew) {
-        faults.retain(|fault| !comes_back_with_an_old_plan(fault));
-    }
+    let faults: Vec<_> = (0..faults).map(|_| fault(&mut rng, per_epoch)).collect();
     let ends = rng.random_range(0..=2);
     let stop = |rng: &mut ChaCha12Rng| (rng.random_range(1..=6), rng.random_range(0..60));
     World {
@@ -81,16 +77,6 @@ fn plans(rng: &mut ChaCha12Rng, (events, per_epoch, seed): (u64, u64, u64)) -> V
     let mut plans = vec![first; rng.random_range(1..=2)];
     plans.push(then);
     plans
-}
-
-/// A process that never owned the lane may take it with a plan from before a reset, and nothing fences it: then the newer
-/// plan's state is another, and a person is asked (`StateIncompatible`). Such a world has no end.
-fn comes_back_with_an_old_plan(fault: &Fault) -> bool {
-    let owns_nothing_yet = matches!(
-        fault.place.0,
-        Step::OwnerCreate | Step::PlanPut | Step::HeadCreate | Step::OwnSwap
-    );
-    fault.outcome == Outcome::Zombie && owns_nothing_yet
 }
 
 fn fault(rng: &mut ChaCha12Rng, per_epoch: u64) -> Fault {

@@ -93,6 +93,14 @@ pub enum Refusal {
     },
     /// A step's state was kept for another meaning than our plan gives it.
     StateIncompatible(NodeName),
+    /// Our plan is from before a reset that the checkpoint has seen: what it would begin, the plan with the higher nonce could
+    /// not read.
+    NonceBehind {
+        /// `resetNonce` that the head has honoured.
+        honoured: u64,
+        /// Ours.
+        ours: u64,
+    },
     /// Written by a newer version: name of the object.
     Newer(&'static str, u64),
     /// The objects contradict each other: what is wrong.
@@ -187,7 +195,14 @@ fn resume(
         });
     }
     // Judged before the lane is taken: a plan that does not fit leaves the pods alone that still run.
-    let consents = reset_nonce > head.body.reset_nonce;
+    let honoured = head.body.reset_nonce;
+    if reset_nonce < honoured {
+        return Startup::Refuse(Refusal::NonceBehind {
+            honoured,
+            ours: reset_nonce,
+        });
+    }
+    let consents = reset_nonce > honoured;
     if let Some(step) = stranger(&head.body, fingerprints).filter(|_| !consents) {
         return Startup::Refuse(Refusal::StateIncompatible(step.clone()));
     }

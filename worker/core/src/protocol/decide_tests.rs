@@ -440,3 +440,27 @@ fn state_of_another_meaning_refuses_the_start_unless_a_nonce_consents_and_a_step
     consents.set(1);
     check(&[("revenue", "sums")], Startup::Resume { born: true });
 }
+
+#[test]
+fn a_plan_from_before_a_reset_leaves_the_lane_alone_also_where_the_state_would_fit() {
+    let (owner, mut head, born, me) = (owner(), head(5), born(), me());
+    head.body.reset_nonce = 2;
+    let judged = |ours: u64| {
+        startup(Facts {
+            owner: Some(Ok(&owner)),
+            head: Some(Ok(&head)),
+            born: Some(Ok(&born)),
+            me: &me,
+            seen: None,
+            adopt_from: None,
+            reset_nonce: ours,
+            fingerprints: &Fingerprints::new(),
+        })
+    };
+    let behind = Refusal::NonceBehind {
+        honoured: 2,
+        ours: 1,
+    };
+    assert_eq!(judged(1), Startup::Refuse(behind));
+    assert_eq!(judged(2), Startup::Resume { born: true });
+}

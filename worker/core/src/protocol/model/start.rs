@@ -50,7 +50,9 @@ impl Turn<'_> {
                 Refusal::Damaged(_) => Stop::Damaged,
                 Refusal::Behind { .. } => Stop::Behind,
                 Refusal::Owned { .. } => Stop::Owned,
-                Refusal::StateIncompatible(_) | Refusal::Newer(..) => Stop::Other,
+                Refusal::StateIncompatible(_)
+                | Refusal::NonceBehind { .. }
+                | Refusal::Newer(..) => Stop::Other,
             }),
             decide::Startup::NewStart { .. } => Flow::Go(match found.owner {
                 // `Start::claim`
