@@ -9,6 +9,7 @@ mod deadly;
 mod doubt;
 mod end_to_end;
 mod foreign;
+mod guarantees;
 mod input;
 mod log;
 mod owners;

@@ -20,6 +20,10 @@ pub(super) struct Expected {
     pub(super) gold: Vec<String>,
     /// Some row of gold is another one than before.
     pub(super) gold_changed: bool,
+    /// Rows that the Parquet files gain: each event once.
+    pub(super) once: Vec<String>,
+    /// Events that had come before.
+    pub(super) duplicates: u64,
     /// Dead letters: step, split, position.
     pub(super) letters: Vec<String>,
     pub(super) watermark: Option<i64>,
@@ -36,6 +40,8 @@ struct Evaluation {
     newest: [Option<i64>; 3],
     watermark: Option<i64>,
     gold: BTreeMap<(i64, String), Group>,
+    /// Events that came in time, for ever.
+    passed: BTreeSet<String>,
     /// Windows that start earlier were begun before a reset.
     from: Option<i64>,
 }
@@ -100,10 +106,18 @@ impl Evaluation {
         epoch
             .bronze
             .push(format!("{split} {position} {id} {quantity} {time}"));
+        // Equal keys are equal rows here, so it does not matter which of them passes.
+        let row = format!("{id} {quantity} {time}");
+        if self.watermark.is_none_or(|w| time >= w) {
+            match self.passed.insert(row.clone()) {
+                true => epoch.once.push(row.clone()),
+                false => epoch.duplicates += 1,
+            }
+        }
         if text("event_type") != "ORDER_PLACED" {
             return;
         }
-        epoch.placed.push(format!("{id} {quantity} {time}"));
+        epoch.placed.push(row);
         let start = event.time.0.div_euclid(WINDOW) * WINDOW;
         let is_part = self.from.is_some_and(|from| start < from);
         if is_part || self.watermark.is_some_and(|w| start + WINDOW <= w) {
@@ -136,6 +150,7 @@ impl Evaluation {
             &mut epoch.bronze,
             &mut epoch.placed,
             &mut epoch.gold,
+            &mut epoch.once,
             &mut epoch.letters,
         ] {
             rows.sort();

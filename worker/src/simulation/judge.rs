@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::evaluate::{Expected, evaluate};
-use super::tables::{Version, letters, versions};
+use super::tables::{Version, letters, parquet, versions};
 use super::universe::{Decision, Universe};
 
 /// All that is wrong with a world that came to its end; nothing: it is right.
@@ -31,6 +31,7 @@ pub(super) async fn judge(universe: &Universe, (seed, events): (u64, u64)) -> Ve
         bronze(universe, &decided, &expected).await,
         placed(universe, &decided, &expected).await,
         gold(universe, &expected).await,
+        once(universe, &expected).await,
         dead_letters(universe, &expected).await,
     ] {
         wrong.extend(problem.err());
@@ -177,6 +178,13 @@ fn balanced(body: &Decision, expected: &Expected, wrong: &mut Vec<String>) {
             "epoch {epoch} has {late} late rows and says {sales}"
         ));
     }
+    let unique = &body["ledger"]["steps"]["unique"];
+    if unique["duplicates"].as_u64().unwrap_or_default() != expected.duplicates {
+        let duplicates = expected.duplicates;
+        wrong.push(format!(
+            "epoch {epoch} has {duplicates} duplicates and says {unique}"
+        ));
+    }
     let watermark = &body["watermarks"]["orders"]["watermark"];
     if watermark.as_i64() != expected.watermark {
         wrong.push(format!(
@@ -292,18 +300,34 @@ async fn gold(universe: &Universe, expected: &[Expected]) -> Result<(), String> 
 }
 
 async fn dead_letters(universe: &Universe, expected: &[Expected]) -> Result<(), String> {
-    let found = letters(universe).await?;
-    let none = Vec::new();
+    let expected = expected.iter().map(|e| &e.letters);
+    published("dead letters", &letters(universe).await?, expected)
+}
+
+/// Each event is in the files once, of the epoch in which it came first.
+async fn once(universe: &Universe, expected: &[Expected]) -> Result<(), String> {
+    let found = parquet(
+        universe,
+        "once",
+        &["order_id", "quantity", "event_timestamp"],
+    )
+    .await?;
+    published("once", &found, expected.iter().map(|e| &e.once))
+}
+
+/// The files of each epoch from 1 on hold this, and there are no others.
+fn published<'a>(
+    what: &str,
+    found: &BTreeMap<u64, Vec<String>>,
+    expected: impl ExactSizeIterator<Item = &'a Vec<String>>,
+) -> Result<(), String> {
+    let (none, epochs) = (Vec::new(), expected.len() as u64);
     for (epoch, expected) in (1..).zip(expected) {
         let found = found.get(&epoch).unwrap_or(&none);
-        let what = format!("dead letters of epoch {epoch}");
-        same(&what, found, &expected.letters)?;
+        same(&format!("{what} of epoch {epoch}"), found, expected)?;
     }
-    match found
-        .keys()
-        .find(|e| **e == 0 || **e > expected.len() as u64)
-    {
-        Some(epoch) => Err(format!("there are dead letters of epoch {epoch}")),
+    match found.keys().find(|e| **e == 0 || **e > epochs) {
+        Some(epoch) => Err(format!("there are {what} of epoch {epoch}")),
         None => Ok(()),
     }
 }

@@ -10,8 +10,8 @@ use super::script::{Fault, Outcome, Passes, Place};
 use super::trouble::Trouble;
 use crate::checkpointer::{Moment, Step};
 
-/// The sinks of the pipeline: a Delta table that is appended to, one that is merged into, and files.
-pub(super) const SINKS: [&str; 3] = ["bronze", "gold", "dead-letters"];
+/// The sinks of the pipeline: a Delta table that is appended to, one that is merged into, Parquet files, and dead letters.
+pub(super) const SINKS: [&str; 4] = ["bronze", "gold", "once", "dead-letters"];
 
 /// A world of six epochs, or of so many that garbage is collected. The first process is told to end in the middle.
 pub(super) fn world(seed: u64, long: bool) -> World {
@@ -67,7 +67,9 @@ fn is_of_sinks(step: Step) -> bool {
 fn no_place((step, sink): &Place) -> Option<&'static str> {
     match (step, sink.as_deref()) {
         (Step::StagePut, Some("gold")) => Some("its changes go to the outbox"),
-        (Step::OutboxPut, Some("bronze" | "dead-letters")) => Some("its rows are staged as files"),
+        (Step::OutboxPut, Some("bronze" | "once" | "dead-letters")) => {
+            Some("its rows are staged as files")
+        }
         (Step::Write, Some("bronze")) => Some("its files are where they stay before the decision"),
         _ => None,
     }

@@ -1,5 +1,5 @@
-//! The one pipeline of the simulation: sample orders to bronze (append), per window and region to gold (upsert), what cannot
-//! be processed and what is late to the dead letters.
+//! The one pipeline of the simulation: sample orders to bronze (append), per window and region to gold (upsert), each event once
+//! to Parquet files, what cannot be processed and what is late to the dead letters.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,6 +123,10 @@ steps:
   from: orders
   query:
     select: _meta.partition AS part, _meta.offset AS pos, order_id, quantity, event_timestamp
+- name: unique
+  from: orders
+  dedupe:
+    keys: [order_id, quantity, event_timestamp]
 - name: sales
   from: placed
   aggregate:
@@ -142,6 +146,11 @@ sinks:
   mode: Update
   delta:
     path: s3://lake/gold
+- name: once
+  from: unique
+  parquet:
+    path: s3://lake/once
+    partitionBy: [region]
 ";
 
 const PLACED: &str = r"- name: placed-orders

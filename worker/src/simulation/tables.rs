@@ -98,14 +98,48 @@ fn parquet_rows(bytes: Bytes, columns: &[&str]) -> Result<Vec<String>, String> {
     Ok(rows)
 }
 
-/// Dead letters by epoch, as the markers name them: step, split, position. Also that nothing else is visible.
+/// Dead letters by epoch: step, split, position.
 pub(super) async fn letters(universe: &Universe) -> Result<BTreeMap<u64, Vec<String>>, String> {
-    let mut letters = BTreeMap::new();
+    published(universe, "dead-letters", |epoch, name, file| {
+        let mut found = Vec::new();
+        for line in String::from_utf8_lossy(&file).lines() {
+            let letter: Value = serde_json::from_str(line).map_err(|e| e.to_string())?;
+            let text = |field: &str| letter[field].as_str().unwrap_or_default().to_owned();
+            if letter["epoch"].as_u64() != Some(epoch) {
+                return Err(format!("{name} of epoch {epoch} has {line}"));
+            }
+            let (step, split) = (text("step"), text("split"));
+            found.push(format!("{step} {split} {}", letter["position"]));
+        }
+        Ok(found)
+    })
+    .await
+}
+
+/// Rows of Parquet files by epoch; these columns of them.
+pub(super) async fn parquet(
+    universe: &Universe,
+    folder: &str,
+    columns: &[&str],
+) -> Result<BTreeMap<u64, Vec<String>>, String> {
+    published(universe, folder, |_, name, file| {
+        parquet_rows(file, columns).map_err(|e| format!("{name}: {e}"))
+    })
+    .await
+}
+
+/// What the files of each epoch hold, as the markers name them. Also that nothing else is visible.
+async fn published(
+    universe: &Universe,
+    folder: &str,
+    read: impl Fn(u64, &str, Bytes) -> Result<Vec<String>, String>,
+) -> Result<BTreeMap<u64, Vec<String>>, String> {
+    let mut epochs = BTreeMap::new();
     let mut visible: BTreeSet<String> = BTreeSet::new();
     let mut named = BTreeSet::new();
-    for object in universe.list("dead-letters").await {
-        let Some(marker) = object.strip_prefix("dead-letters/_commits/") else {
-            if !object.starts_with("dead-letters/_") {
+    for object in universe.list(folder).await {
+        let Some(marker) = object.strip_prefix(&format!("{folder}/_commits/")) else {
+            if !object.starts_with(&format!("{folder}/_")) {
                 visible.insert(object);
             }
             continue;
@@ -116,31 +150,19 @@ pub(super) async fn letters(universe: &Universe) -> Result<BTreeMap<u64, Vec<Str
         let body: Value = serde_json::from_slice(&body).map_err(|e| format!("{object}: {e}"))?;
         let mut found = Vec::new();
         for file in body["files"].as_array().into_iter().flatten() {
-            let name = format!("dead-letters/{}", file["name"].as_str().unwrap_or_default());
+            let name = format!("{folder}/{}", file["name"].as_str().unwrap_or_default());
             let bytes = universe.get(&name).await;
             let bytes = bytes.ok_or_else(|| format!("{object} names {name}, which is gone"))?;
-            for line in String::from_utf8_lossy(&bytes).lines() {
-                let letter: Value = serde_json::from_str(line).map_err(|e| e.to_string())?;
-                let text = |field: &str| letter[field].as_str().unwrap_or_default().to_owned();
-                if letter["epoch"].as_u64() != Some(epoch) {
-                    return Err(format!("{name} of epoch {epoch} has {line}"));
-                }
-                found.push(format!(
-                    "{} {} {}",
-                    text("step"),
-                    text("split"),
-                    letter["position"]
-                ));
-            }
+            found.extend(read(epoch, &name, bytes)?);
             named.insert(name);
         }
         found.sort();
-        if letters.insert(epoch, found).is_some() {
+        if epochs.insert(epoch, found).is_some() {
             return Err(format!("two markers of epoch {epoch}"));
         }
     }
     match visible.difference(&named).next() {
         Some(stray) => Err(format!("{stray} is visible and no marker names it")),
-        None => Ok(letters),
+        None => Ok(epochs),
     }
 }

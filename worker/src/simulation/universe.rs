@@ -14,6 +14,9 @@ use serde_json::Value;
 /// The decision object.
 pub(super) const HEAD: &str = "checkpoint/0/head.json";
 
+/// Folders whose files readers see as soon as they have their name.
+const PUBLISHED: [&str; 2] = ["dead-letters", "once"];
+
 /// One bucket in memory: conditional writes, entity tags and read-after-write as S3 has them.
 #[derive(Debug, Default)]
 pub(super) struct Universe {
@@ -111,9 +114,13 @@ impl Universe {
 
     /// An object came to be that readers see: not before its epoch is decided.
     pub(super) fn appears(&self, by: &str, path: &Path, bytes: Option<&Bytes>) {
-        let epoch = match (path.as_ref().strip_prefix("dead-letters/"), bytes) {
+        let published = PUBLISHED.iter().find_map(|folder| {
+            let name = path.as_ref().strip_prefix(folder)?;
+            name.strip_prefix('/')
+        });
+        let epoch = match (published, bytes) {
             (Some(name), _) => {
-                // `<tag>-<epoch>-<number>.jsonl`; readers skip what begins with an underscore.
+                // `<tag>-<epoch>-<number>.<suffix>`; readers skip what begins with an underscore.
                 let epoch = name.rsplit('-').nth(1).filter(|_| !name.starts_with('_'));
                 epoch.and_then(|e| e.parse().ok())
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use evp_tests::bed;
 use evp_tests::oracle::{Expected, Table, parquet_rows};
 use evp_worker::checkpointer::Step;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::Write as _;
 
 use super::cells::all_hold;
@@ -25,36 +25,46 @@ const STEPS: &[Step] = &[
     Step::CommitAck,
 ];
 
+/// The password and the authority of the bed's server.
+pub(super) fn put_secrets(pipeline: &Pipeline) {
+    let password = bed("EVP_BED_POSTGRES_PASSWORD");
+    pipeline.put_secret("shop-postgres", "password", &password);
+    let authority = std::fs::read_to_string(bed("EVP_BED_POSTGRES_CA")).unwrap();
+    pipeline.put_secret("shop-postgres", "ca.crt", &authority);
+}
+
+/// A table that the sink makes.
+pub(super) fn sink(world: &World, table: &str) -> Value {
+    let secret = |key: &str| json!({"secretKeyRef": {"name": "shop-postgres", "key": key}});
+    json!({
+        "host": world.place.host, "port": world.place.port, "database": bed("EVP_BED_POSTGRES_DATABASE"),
+        "schema": world.schema, "table": table, "username": bed("EVP_BED_POSTGRES_USER"),
+        "password": secret("password"), "tls": {"ca": secret("ca.crt")}, "createTable": {},
+    })
+}
+
 /// Bronze is only added to, gold is kept by its aggregate's keys.
 fn pipeline(topic: &str, world: &World) -> Pipeline {
     let mut pipeline = Pipeline::new(topic);
-    pipeline.put_secret(
-        "shop-postgres",
-        "password",
-        &bed("EVP_BED_POSTGRES_PASSWORD"),
-    );
-    let authority = std::fs::read_to_string(bed("EVP_BED_POSTGRES_CA")).unwrap();
-    pipeline.put_secret("shop-postgres", "ca.crt", &authority);
-    for sink in pipeline.manifest["spec"]["sinks"].as_array_mut().unwrap() {
-        let secret = |key: &str| json!({"secretKeyRef": {"name": "shop-postgres", "key": key}});
-        let table = sink["name"].clone();
-        let sink = sink.as_object_mut().unwrap();
-        sink.remove("delta");
-        sink.insert(
-            "postgres".to_owned(),
-            json!({
-                "host": world.place.host, "port": world.place.port, "database": bed("EVP_BED_POSTGRES_DATABASE"),
-                "schema": world.schema, "table": table, "username": bed("EVP_BED_POSTGRES_USER"),
-                "password": secret("password"), "tls": {"ca": secret("ca.crt")}, "createTable": {},
-            }),
-        );
+    put_secrets(&pipeline);
+    for to in pipeline.manifest["spec"]["sinks"].as_array_mut().unwrap() {
+        let table = sink(world, to["name"].as_str().unwrap());
+        let to = to.as_object_mut().unwrap();
+        to.remove("delta");
+        to.insert("postgres".to_owned(), table);
     }
     pipeline
 }
 
 async fn assert_holds(world: &World, expected: &Arc<Expected>) {
+    let tables = [(Table::Bronze, "bronze"), (Table::Gold, "gold")];
+    assert_tables(world, tables, expected).await;
+}
+
+/// Stops the test unless these tables hold exactly what is expected.
+pub(super) async fn assert_tables(world: &World, tables: [(Table, &str); 2], expected: &Expected) {
     let dir = tempfile::tempdir().unwrap();
-    for (table, name) in [(Table::Bronze, "bronze"), (Table::Gold, "gold")] {
+    for (table, name) in tables {
         let file = dir.path().join(name);
         let mut out = std::fs::File::create(&file).unwrap();
         for row in dump(&world.client, &world.schema, name).await {

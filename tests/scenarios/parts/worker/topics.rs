@@ -30,13 +30,13 @@ const TIMES: [&str; 4] = [
 ];
 
 /// The topics that a pipeline writes.
-struct Written {
+pub(super) struct Written {
     log: Topic,
     totals: Topic,
 }
 
 impl Written {
-    async fn by(pipeline: &mut Pipeline, broker: &str) -> Self {
+    pub(super) async fn by(pipeline: &mut Pipeline, broker: &str) -> Self {
         let topic = async || {
             let topic = Topic::on(broker, &Topic::name_only().name);
             topic.make(3).await;
@@ -62,7 +62,7 @@ impl Written {
     }
 
     /// Stops the test unless the topics hold what is expected, once, each record under its key and in its order.
-    async fn assert_holds(&self, expected: &Expected) {
+    pub(super) async fn assert_holds(&self, expected: &Expected) {
         let (log, totals) = (self.log.committed().await, self.totals.committed().await);
         for (records, key) in [(&log, "order_id"), (&totals, "region")] {
             assert_told_apart(records);
