@@ -84,7 +84,8 @@ impl Everything {
     }
 
     async fn assert_holds(&self, expected: &Arc<Expected>) {
-        self.pipeline.assert_holds(expected).await;
+        let tables = [Table::Bronze, Table::Gold];
+        self.pipeline.assert_tables(&tables, expected).await;
         self.topics.assert_holds(expected).await;
         let tables = [(Table::Bronze, "rows"), (Table::Gold, "sums")];
         postgres::assert_tables(&self.database, tables, expected).await;
@@ -128,7 +129,10 @@ async fn from_kafka_every_kind_of_sink_holds_what_an_evaluation_says_through_kil
         .await;
     let all = Everything::from_kafka(&feed).await;
     all.run_through_kills().await;
-    all.assert_holds(&feed.expected()).await;
+    let expected = feed.expected();
+    all.assert_holds(&expected).await;
+    let dead = [Table::DeadLetters];
+    all.pipeline.assert_tables(&dead, &expected).await;
 }
 
 /// A line that is not JSON would be cut where it holds a line end: rows that cannot be read are a matter of the shop's files.
