@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2317 # functions are called by name
-# The world of a measurement by hand, for ./tests/bench and ./tests/fire: a release worker, a claimed bed with broker and S3 server, and
+# The world of a measurement by hand, for ./tests/bench and ./tests/fire: a release worker, a claimed bed with the parts asked for, and
 # the variables that the Python programs beside this file read. Sourced from the project's top folder. Gives WORKER, WORK (a folder that
 # goes away at the end), PYTHON; a command put in JOB is ended with it. A script may define `last_words`: called first when it fails.
 BENCH=$PWD/tests/bed/bench
@@ -8,8 +8,16 @@ BENCH=$PWD/tests/bed/bench
 bed() { bash "$BENCH/../bed" "$@"; }
 say() { printf '\n== %s (%d s)\n' "$*" "$SECONDS" >&2; }
 
-bring_up() {
-  bed build tools s3 kafka bench
+bring_up() { # bring_up PART…: of kafka, s3, postgres; and peer: Spark, and the Python environment that makes and checks orders
+  local part built=(tools) up=()
+  for part; do
+    case $part in
+      peer) built+=(bench) ;;
+      postgres) up+=(postgres) ;;
+      *) built+=("$part") up+=("$part") ;;
+    esac
+  done
+  bed build "${built[@]}"
   export WORKER=${EVP_BENCH_WORKER:-}
   if [ -z "$WORKER" ]; then
     export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/evp-target}
@@ -24,11 +32,18 @@ bring_up() {
   JOB=
   trap finish EXIT
   trap 'exit 130' INT TERM
-  bed up kafka s3
+  [ ${#up[@]} = 0 ] || bed up "${up[@]}"
   eval "$(bed env)"
   # shellcheck source=/dev/null
-  eval "$(. "$BENCH/../lib.sh" && printf 'PYTHON=%q\nexport JARS=%q\n' "$BENCH_VENV/bin/python" "$SPARK_JARS")"
-  export KAFKA_BOOTSTRAP=$EVP_BED_KAFKA S3_ENDPOINT=$EVP_BED_S3_ENDPOINT SECRETS=$WORK/secrets
+  eval "$(. "$BENCH/../lib.sh" && printf 'PYTHON=%q\nexport JARS=%q\nPSQL=%q\n' "$BENCH_VENV/bin/python" "$SPARK_JARS" "$POSTGRES_BIN/psql")"
+  # shellcheck disable=SC2034 # read by who sources this
+  case " $* " in *" peer "*) ;; *) PYTHON=python3 ;; esac
+  case " $* " in *" s3 "*) s3_access ;; esac
+  export KAFKA_BOOTSTRAP=${EVP_BED_KAFKA:-}
+}
+
+s3_access() {
+  export S3_ENDPOINT=$EVP_BED_S3_ENDPOINT SECRETS=$WORK/secrets
   export AWS_ACCESS_KEY_ID=$EVP_BED_S3_ACCESS_KEY AWS_SECRET_ACCESS_KEY=$EVP_BED_S3_SECRET_KEY
   mkdir -p "$SECRETS/s3"
   printf %s "$EVP_BED_S3_ACCESS_KEY" > "$SECRETS/s3/access-key"
