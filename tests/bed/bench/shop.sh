@@ -21,7 +21,7 @@ produce() { # produce TO FLAG…
   "$WORKER" produce shop --limit "$ROWS" --file-rows $((ROWS / FILES)) --rate 1000 --seed 5 --start 2026-01-01T00:00:00Z \
     --malformed 0.01 --duplicates 0.01 --to "$@" 2> "$WORK/produce.log" || { cat "$WORK/produce.log" >&2; exit 1; }
 }
-sql() { "$PSQL" -X -q -At -v ON_ERROR_STOP=1 "$DATABASE" -c "$1"; }
+sql() { "$EVP_BED_POSTGRES_BIN/psql" -X -q -At -v ON_ERROR_STOP=1 "$DATABASE" -c "$1"; }
 
 # Rows as foreign readers tell them: decimals as text, times to the microsecond.
 TOLD="SELECT to_jsonb(t) || jsonb_build_object('price', price::text, 'timestamp', to_char(\"timestamp\" AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')) FROM user_events t"
@@ -35,9 +35,9 @@ checked() {
 
 # One transaction, as psql does it; the table has the same columns, indexes and key.
 copied() {
-  "$PSQL" -X -q "$DATABASE" -c "\\copy user_events to '$WORK/rows.csv' csv"
-  sql "CREATE TABLE copied (LIKE user_events INCLUDING ALL); CHECKPOINT" 2> /dev/null || sql "CREATE TABLE copied (LIKE user_events INCLUDING ALL)"
-  measured copy - "$PSQL" -X -q -v ON_ERROR_STOP=1 "$DATABASE" -c "\\copy copied from '$WORK/rows.csv' csv"
+  "$EVP_BED_POSTGRES_BIN/psql" -X -q "$DATABASE" -c "\\copy user_events to '$WORK/rows.csv' csv"
+  sql "CREATE TABLE copied (LIKE user_events INCLUDING ALL)"
+  measured copy - "$EVP_BED_POSTGRES_BIN/psql" -X -q -v ON_ERROR_STOP=1 "$DATABASE" -c "\\copy copied from '$WORK/rows.csv' csv"
   ended copy || true
 }
 

@@ -35,7 +35,7 @@ bring_up() { # bring_up PART…: of kafka, s3, postgres; and peer: Spark, and th
   [ ${#up[@]} = 0 ] || bed up "${up[@]}"
   eval "$(bed env)"
   # shellcheck source=/dev/null
-  eval "$(. "$BENCH/../lib.sh" && printf 'PYTHON=%q\nexport JARS=%q\nPSQL=%q\n' "$BENCH_VENV/bin/python" "$SPARK_JARS" "$POSTGRES_BIN/psql")"
+  eval "$(. "$BENCH/../lib.sh" && printf 'PYTHON=%q\nexport JARS=%q\n' "$BENCH_VENV/bin/python" "$SPARK_JARS")"
   # shellcheck disable=SC2034 # read by who sources this
   case " $* " in *" peer "*) ;; *) PYTHON=python3 ;; esac
   case " $* " in *" s3 "*) s3_access ;; esac
