@@ -8,6 +8,7 @@ use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 use crate::pipeline::EventPipeline;
+use crate::sink::Sink;
 
 /// A duration (GEP-2257).
 const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
@@ -71,6 +72,20 @@ const MAPS: &[(&str, &str, Option<u32>)] = &[
     ("status.conditions", "type", Some(6)),
 ];
 
+/// Of these fields exactly one is given: where a thing is of one of several kinds.
+const KINDS: &[(&str, &[&str])] = &[
+    ("spec.sources[]", &["kafka", "files", "generator"]),
+    (
+        "spec.steps[]",
+        &["query", "validate", "dedupe", "aggregate"],
+    ),
+    (
+        "spec.steps[].aggregate.window",
+        &["tumbling", "hopping", "session"],
+    ),
+    ("spec.sinks[]", &Sink::KINDS),
+];
+
 /// CEL rules: path, rule, message.
 const RULES: &[(&str, &str, &str)] = &[
     (
@@ -125,11 +140,6 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
     (
         "spec.sources[]",
-        "[has(self.kafka), has(self.files), has(self.generator)].exists_one(given, given)",
-        "must have exactly one kind: `kafka`, `files` or `generator`",
-    ),
-    (
-        "spec.sources[]",
         "!has(self.format) || !has(self.format.csv) || !has(self.format.json)",
         "`format` must have at most one kind: `json` or `csv`",
     ),
@@ -159,29 +169,14 @@ const RULES: &[(&str, &str, &str)] = &[
         "`cert` and `key` must be given together",
     ),
     (
-        "spec.steps[]",
-        "[has(self.query), has(self.validate), has(self.dedupe), has(self.aggregate)].exists_one(given, given)",
-        "must have exactly one kind: `query`, `validate`, `dedupe` or `aggregate`",
-    ),
-    (
         "spec.steps[].query",
         "has(self.select) || has(self.where)",
         "must have `select` or `where`",
     ),
     (
-        "spec.steps[].aggregate.window",
-        "[has(self.tumbling), has(self.hopping), has(self.session)].exists_one(given, given)",
-        "must have exactly one kind: `tumbling`, `hopping` or `session`",
-    ),
-    (
         "spec.steps[].aggregate",
         "!has(self.window.session) || (has(self.groupBy) && size(self.groupBy) > 0)",
         "`groupBy` must name a column: a session needs a key",
-    ),
-    (
-        "spec.sinks[]",
-        "[has(self.delta), has(self.parquet), has(self.kafka), has(self.postgres), has(self.stdout)].exists_one(given, given)",
-        "must have exactly one kind: `delta`, `parquet`, `kafka`, `postgres` or `stdout`",
     ),
     (
         "spec.sinks[].postgres.tls",
@@ -247,16 +242,38 @@ pub fn event_pipeline() -> Result<CustomResourceDefinition, serde_json::Error> {
             list["maxItems"] = json!(longest);
         }
     }
+    for (path, kinds) in KINDS {
+        let (rule, message) = exactly_one(kinds);
+        add_rule(schema, path, &rule, &message);
+    }
     for (path, rule, message) in RULES {
-        let rules = &mut at(schema, path)["x-kubernetes-validations"];
-        if !rules.is_array() {
-            *rules = json!([]);
-        }
-        if let Some(rules) = rules.as_array_mut() {
-            rules.push(json!({"rule": rule, "message": message}));
-        }
+        add_rule(schema, path, rule, message);
     }
     serde_json::from_value(crd)
+}
+
+fn add_rule(schema: &mut Value, path: &str, rule: &str, message: &str) {
+    let rules = &mut at(schema, path)["x-kubernetes-validations"];
+    if !rules.is_array() {
+        *rules = json!([]);
+    }
+    if let Some(rules) = rules.as_array_mut() {
+        rules.push(json!({"rule": rule, "message": message}));
+    }
+}
+
+/// Rule and message.
+fn exactly_one(kinds: &[&str]) -> (String, String) {
+    let each = |spell: fn(&&str) -> String, between: &str| {
+        let spelled: Vec<_> = kinds.iter().map(spell).collect();
+        spelled.join(between)
+    };
+    let has = each(|kind| format!("has(self.{kind})"), ", ");
+    let named = each(|kind| format!("`{kind}`"), ", ");
+    (
+        format!("[{has}].exists_one(given, given)"),
+        format!("must have exactly one kind of {named}"),
+    )
 }
 
 fn column((name, kind, path, wide): &(&str, &str, &str, bool)) -> Value {

@@ -41,6 +41,31 @@ pub struct Sink {
     pub stdout: Option<Stdout>,
 }
 
+impl Sink {
+    /// The fields that name a kind.
+    pub const KINDS: [&str; 5] = ["delta", "parquet", "kafka", "postgres", "stdout"];
+
+    /// Which of [`Self::KINDS`] are given.
+    pub fn given(&self) -> [bool; 5] {
+        [
+            self.delta.is_some(),
+            self.parquet.is_some(),
+            self.kafka.is_some(),
+            self.postgres.is_some(),
+            self.stdout.is_some(),
+        ]
+    }
+
+    /// Folder and partition columns of the kinds that write files, by kind.
+    pub fn folders(&self) -> impl Iterator<Item = (&'static str, &str, &[String])> {
+        let delta = self.delta.as_ref();
+        let delta = delta.map(|d| ("delta", d.path.as_str(), d.partition_by.as_slice()));
+        let parquet = self.parquet.as_ref();
+        let parquet = parquet.map(|p| ("parquet", p.path.as_str(), p.partition_by.as_slice()));
+        delta.into_iter().chain(parquet)
+    }
+}
+
 /// How rows become content.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Mode {

@@ -103,19 +103,11 @@ pub fn source(plan: &SourcePlan, parts: &Parts, kafka_sources: usize) -> Box<dyn
 
 /// The target of each sink as text: it changes when the sink is re-pointed.
 pub fn targets(checked: &CheckedPlan) -> BTreeMap<NodeName, String> {
-    let target = |sink: &SinkPlan| match &sink.kind {
-        SinkKind::Delta(delta) => delta.path.to_string(),
-        SinkKind::Parquet(files) => files.path.to_string(),
-        // Servers are addresses: the cluster may get others. Another cluster lacks our progress, and is found out by that.
-        SinkKind::Kafka(kafka) => format!("kafka:{} {}", kafka.topic, kafka.progress_topic),
-        SinkKind::Postgres(postgres) => postgres.target(),
-        SinkKind::Stdout => "stdout".to_owned(),
-    };
     let sinks = checked
         .plan
         .sinks
         .iter()
-        .map(|sink| (sink.name.clone(), target(sink)));
+        .map(|sink| (sink.name.clone(), sink.kind.target()));
     let letters = checked
         .plan
         .dead_letter
@@ -361,11 +353,7 @@ pub fn places(checked: &CheckedPlan) -> Vec<(String, StoragePath)> {
             .iter()
             .map(|d| ("spec.deadLetter.files.path".to_owned(), d.path.clone())),
     );
-    let tables = plan.sinks.iter().filter_map(|sink| match &sink.kind {
-        SinkKind::Delta(delta) => Some((format!("sink {}", sink.name), delta.path.clone())),
-        SinkKind::Parquet(files) => Some((format!("sink {}", sink.name), files.path.clone())),
-        SinkKind::Kafka(_) | SinkKind::Postgres(_) | SinkKind::Stdout => None,
-    });
-    places.extend(tables);
+    let folder = |sink: &SinkPlan| Some((format!("sink {}", sink.name), sink.kind.path()?.clone()));
+    places.extend(plan.sinks.iter().filter_map(folder));
     places
 }

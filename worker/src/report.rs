@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use evp_api::plan::{Delivery, NodeName, SinkKind, SourcePlan};
+use evp_api::plan::{NodeName, SourcePlan};
 use evp_api::progress::{
     Halt, LedgerProgress, Progress, Recent, SinkProgress, SourceProgress, StepProgress,
     WindowProgress,
@@ -335,7 +335,7 @@ fn fill(progress: &mut Progress, decided: &Decided<'_>) {
         .iter()
         .map(|sink| SinkProgress {
             name: sink.name.to_string(),
-            delivery: format!("{:?}", delivery(&sink.kind)),
+            delivery: format!("{:?}", sink.kind.delivery()),
             version: versions.get(&sink.name).map(|v| signed(*v)),
             rows: signed(body.totals.sinks.get(&sink.name).copied().unwrap_or(0)),
             pending: 0,
@@ -346,14 +346,6 @@ fn fill(progress: &mut Progress, decided: &Decided<'_>) {
         .iter()
         .map(|(name, s)| (name.to_string(), s.fingerprint.clone()))
         .collect();
-}
-
-fn delivery(kind: &SinkKind) -> Delivery {
-    match kind {
-        SinkKind::Delta(_) | SinkKind::Parquet(_) | SinkKind::Postgres(_) => Delivery::ExactlyOnce,
-        SinkKind::Kafka(kafka) => kafka.delivery,
-        SinkKind::Stdout => Delivery::AtLeastOnce,
-    }
 }
 
 /// Totals as reports have them.

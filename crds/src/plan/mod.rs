@@ -5,6 +5,7 @@
 
 mod parse;
 pub mod schema;
+mod sink;
 pub mod violation;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use parse::{parse_duration, parse_instant, parse_quantity};
 pub use schema::{DataType, PlannedField, RowSchema};
+pub use sink::{DeltaPlan, KafkaSinkPlan, ParquetPlan, PostgresPlan, SinkKind, SinkPlan};
 pub use violation::{Code, Violation};
 
 pub use crate::secret::SecretKeyRef;
@@ -407,112 +409,6 @@ pub enum WindowPlan {
         /// Positive.
         gap: i64,
     },
-}
-
-/// One checked sink.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SinkPlan {
-    /// Its name.
-    pub name: NodeName,
-    /// The source or step it writes.
-    pub from: NodeName,
-    /// How rows become content.
-    pub mode: Mode,
-    /// Columns that identify a row, in `Update` mode never empty (inherited from the aggregate above where not given); in
-    /// `Append` mode, rows whose key is there already are left out.
-    pub keys: Vec<String>,
-    /// Where it writes.
-    pub kind: SinkKind,
-}
-
-/// Where a sink writes.
-#[derive(Clone, Debug, PartialEq)]
-pub enum SinkKind {
-    /// A Delta table.
-    Delta(DeltaPlan),
-    /// A Kafka topic.
-    Kafka(KafkaSinkPlan),
-    /// A folder of Parquet files.
-    Parquet(ParquetPlan),
-    /// A PostgreSQL table.
-    Postgres(PostgresPlan),
-    /// Standard output.
-    Stdout,
-}
-
-/// See [`crate::sink::Parquet`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct ParquetPlan {
-    /// The folder.
-    pub path: StoragePath,
-    /// Columns whose values are folders.
-    pub partition_by: Vec<String>,
-}
-
-/// See [`crate::sink::Delta`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeltaPlan {
-    /// Folder of the table.
-    pub path: StoragePath,
-    /// Partition columns.
-    pub partition_by: Vec<String>,
-}
-
-/// See [`crate::sink::Kafka`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct KafkaSinkPlan {
-    /// `host:port`, comma-separated.
-    pub bootstrap_servers: String,
-    /// Topic.
-    pub topic: String,
-    /// Column whose text is a record's key; `None`: records have no keys.
-    pub key_column: Option<String>,
-    /// How often a record may be seen.
-    pub delivery: Delivery,
-    /// Topic that remembers the last epoch of each sink.
-    pub progress_topic: String,
-    /// `None`: not encrypted.
-    pub tls: Option<TlsPlan>,
-    /// `None`: not authenticated.
-    pub sasl: Option<SaslPlan>,
-}
-
-/// See [`crate::sink::Postgres`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct PostgresPlan {
-    /// Name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Database.
-    pub database: String,
-    /// Schema.
-    pub schema: String,
-    /// Table.
-    pub table: String,
-    /// Role.
-    pub username: String,
-    /// Password.
-    pub password: SecretKeyRef,
-    /// `None`: not encrypted.
-    pub tls: Option<TlsPlan>,
-    /// Columns of each further index of a table that is created; `None`: the table must exist.
-    pub create_table: Option<Vec<Vec<String>>>,
-}
-
-impl PostgresPlan {
-    /// The table, with its server: what the sink's target is.
-    pub fn target(&self) -> String {
-        let Self {
-            host,
-            port,
-            database,
-            schema,
-            table,
-            ..
-        } = self;
-        format!("postgres://{host}:{port}/{database}/{schema}.{table}")
-    }
 }
 
 impl Plan {

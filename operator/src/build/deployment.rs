@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use evp_api::pipeline::{EventPipelineSpec, Resources};
-use evp_api::secret::{SecretKeyRef, SecretValue};
+use evp_api::secret::SecretKeyRef;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
 
 use super::{Blueprint, Rolled, metadata, names};
 
@@ -306,30 +307,21 @@ fn projections(secrets: &BTreeSet<SecretKeyRef>) -> Vec<VolumeProjection> {
     keys.into_iter().map(projection).collect()
 }
 
-/// Every Secret key that a spec names.
+/// Every Secret key that a spec names, wherever it does.
 pub fn secrets(spec: &EventPipelineSpec) -> BTreeSet<SecretKeyRef> {
-    let mut values: Vec<Option<&SecretValue>> = Vec::new();
-    if let Some(s3) = spec.object_store.as_ref().and_then(|o| o.s3.as_ref()) {
-        values.extend([s3.ca.as_ref(), s3.access_key_id.as_ref()]);
-        values.push(s3.secret_access_key.as_ref());
-    }
-    let read = spec.sources.iter().filter_map(|s| s.kafka.as_ref());
-    let written = spec.sinks.iter().filter_map(|s| s.kafka.as_ref());
-    let connections = read
-        .map(|kafka| (&kafka.tls, &kafka.sasl))
-        .chain(written.map(|kafka| (&kafka.tls, &kafka.sasl)));
-    for (tls, sasl) in connections {
-        if let Some(tls) = tls {
-            values.extend([tls.ca.as_ref(), tls.cert.as_ref(), tls.key.as_ref()]);
+    let mut found = BTreeSet::new();
+    collect(&serde_json::to_value(spec).unwrap_or_default(), &mut found);
+    found
+}
+
+fn collect(value: &Value, found: &mut BTreeSet<SecretKeyRef>) {
+    match value {
+        Value::Object(members) => {
+            let named = members.get("secretKeyRef").cloned();
+            found.extend(named.and_then(|named| serde_json::from_value(named).ok()));
+            members.values().for_each(|value| collect(value, found));
         }
-        values.push(sasl.as_ref().map(|sasl| &sasl.password));
+        Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
+        _ => {}
     }
-    for postgres in spec.sinks.iter().filter_map(|s| s.postgres.as_ref()) {
-        if let Some(tls) = &postgres.tls {
-            values.extend([tls.ca.as_ref(), tls.cert.as_ref(), tls.key.as_ref()]);
-        }
-        values.push(Some(&postgres.password));
-    }
-    let given = values.into_iter().flatten();
-    given.map(|value| value.secret_key_ref.clone()).collect()
 }

@@ -3,7 +3,6 @@
 use super::Findings;
 use crate::pipeline::EventPipelineSpec;
 use crate::plan::{Code, Violation};
-use crate::sink::Sink;
 
 /// Longest SQL text.
 const MAX_SQL: usize = 16_384;
@@ -43,7 +42,7 @@ pub(super) fn hold(spec: &EventPipelineSpec, findings: &mut Findings) {
     }
     for (i, sink) in spec.sinks.iter().enumerate() {
         count(format!("spec.sinks[{i}].keys"), sink.keys.len(), 0, 32);
-        for (kind, columns) in partitions(sink) {
+        for (kind, _, columns) in sink.folders() {
             let path = format!("spec.sinks[{i}].{kind}.partitionBy");
             count(path, columns.len(), 0, 8);
         }
@@ -102,7 +101,7 @@ fn column_names(spec: &EventPipelineSpec, findings: &mut Findings) {
     }
     for (i, sink) in spec.sinks.iter().enumerate() {
         each(format!("spec.sinks[{i}].keys"), &sink.keys);
-        for (kind, columns) in partitions(sink) {
+        for (kind, _, columns) in sink.folders() {
             each(format!("spec.sinks[{i}].{kind}.partitionBy"), columns);
         }
     }
@@ -113,13 +112,6 @@ fn column_names(spec: &EventPipelineSpec, findings: &mut Findings) {
             text_fits(path, key, MAX_COLUMN, findings);
         }
     }
-}
-
-/// Partition columns by the kind of sink that has them.
-fn partitions(sink: &Sink) -> impl Iterator<Item = (&'static str, &[String])> {
-    let delta = sink.delta.as_ref().map(|d| ("delta", &*d.partition_by));
-    let parquet = sink.parquet.as_ref().map(|p| ("parquet", &*p.partition_by));
-    delta.into_iter().chain(parquet)
 }
 
 fn text_fits(path: String, text: &str, most: usize, findings: &mut Findings) {

@@ -8,19 +8,21 @@ pub(super) fn apart(spec: &EventPipelineSpec, findings: &mut Findings) {
     let dead_letters = spec.dead_letter.iter().flat_map(|d| &d.files);
     let tables = spec.sinks.iter().enumerate();
     let tables = tables.flat_map(|(i, sink)| {
-        let delta = sink.delta.as_ref().map(|d| ("delta", &d.path));
-        let parquet = sink.parquet.as_ref().map(|p| ("parquet", &p.path));
-        let paths = delta.into_iter().chain(parquet);
-        paths.map(move |(kind, path)| (format!("spec.sinks[{i}].{kind}.path"), path))
+        let folders = sink.folders();
+        folders.map(move |(kind, path, _)| (format!("spec.sinks[{i}].{kind}.path"), path))
     });
     // What is written must not be read as input.
     let inputs = spec.sources.iter().enumerate();
     let inputs = inputs.filter_map(|(i, source)| Some((i, source.files.as_ref()?)));
-    let inputs = inputs.map(|(i, files)| (format!("spec.sources[{i}].files.path"), &files.path));
-    let given = std::iter::once(("spec.checkpoint.path".to_owned(), &spec.checkpoint.path))
-        .chain(dead_letters.map(|f| ("spec.deadLetter.files.path".to_owned(), &f.path)))
-        .chain(tables)
-        .chain(inputs);
+    let inputs =
+        inputs.map(|(i, files)| (format!("spec.sources[{i}].files.path"), files.path.as_str()));
+    let given = std::iter::once((
+        "spec.checkpoint.path".to_owned(),
+        spec.checkpoint.path.as_str(),
+    ))
+    .chain(dead_letters.map(|f| ("spec.deadLetter.files.path".to_owned(), f.path.as_str())))
+    .chain(tables)
+    .chain(inputs);
     // A text that is no path has its own finding.
     let paths: Vec<(String, StoragePath)> = given
         .filter_map(|(field, text)| Some((field, text.parse().ok()?)))

@@ -19,13 +19,7 @@ pub(super) fn sink(
 ) -> Option<SinkPlan> {
     let path = format!("spec.sinks[{index}]");
     let name = node_name(&raw.name, &path, findings);
-    let kinds = [
-        ("delta", raw.delta.is_some()),
-        ("parquet", raw.parquet.is_some()),
-        ("kafka", raw.kafka.is_some()),
-        ("postgres", raw.postgres.is_some()),
-        ("stdout", raw.stdout.is_some()),
-    ];
+    let kinds: Vec<_> = Sink::KINDS.into_iter().zip(raw.given()).collect();
     let one = exactly_one(&path, &kinds, findings);
     let kind = if let Some(table) = &raw.delta {
         delta(table, raw.mode, &format!("{path}.delta"), findings).map(SinkKind::Delta)

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::array::BooleanArray;
 use arrow::record_batch::RecordBatch;
 use datafusion_common::DataFusionError;
-use evp_api::plan::{Late, NodeName, Plan, SinkKind};
+use evp_api::plan::{Late, NodeName, Plan};
 
 use crate::check::{CheckedPlan, StepPlanned};
 use crate::dead_letter::Reject;
@@ -323,13 +323,7 @@ fn sink_ends(plan: &Plan, checked: &CheckedPlan) -> Vec<SinkEnd> {
                 .collect()
         });
         let update = sink.mode == evp_api::plan::Mode::Update;
-        let key = match &sink.kind {
-            SinkKind::Kafka(kafka) => kafka.key_column.as_ref(),
-            SinkKind::Delta(_)
-            | SinkKind::Parquet(_)
-            | SinkKind::Postgres(_)
-            | SinkKind::Stdout => None,
-        };
+        let key = sink.kind.key_column();
         let key = key.and_then(|key| above.index_of(key).ok());
         Some(SinkEnd {
             name: sink.name.clone(),
