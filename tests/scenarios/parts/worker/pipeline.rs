@@ -7,12 +7,12 @@ use std::sync::Arc;
 use evp_tests::bed;
 use evp_tests::oracle::{self, Expected, Table};
 use evp_worker::ids::Ids;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::process::{Pod, Worker};
 use crate::examples::overlaid;
+pub(super) use crate::parts::bucket;
 use crate::parts::kafka::topic::{Topic, produce};
 
 /// What is sent: a topic and the ledgers of its producers.
@@ -194,19 +194,6 @@ impl Pipeline {
     pub(super) fn object(&self, name: &str) -> object_store::path::Path {
         object_store::path::Path::from(format!("{}/checkpoint/{name}", self.prefix))
     }
-}
-
-/// The bed's bucket, past any proxy.
-pub(super) fn bucket() -> AmazonS3 {
-    AmazonS3Builder::new()
-        .with_endpoint(bed("EVP_BED_S3_ENDPOINT"))
-        .with_allow_http(true)
-        .with_region(bed("EVP_BED_S3_REGION"))
-        .with_access_key_id(bed("EVP_BED_S3_ACCESS_KEY"))
-        .with_secret_access_key(bed("EVP_BED_S3_SECRET_KEY"))
-        .with_bucket_name(bed("EVP_BED_S3_BUCKET"))
-        .build()
-        .unwrap()
 }
 
 /// The example under its overlay, with this bed's addresses and places, as the operator writes it into a `ConfigMap`.
