@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::bed::apply;
+use super::objects::Objects;
 use super::producer::{Producer, paths};
 use super::site::{Site, plain_store, set};
 use crate::parts::kafka::java::Reader;
@@ -18,12 +19,13 @@ use crate::parts::kafka::topic::{Record, Topic};
 const PIPELINE: &str = "user-activity";
 
 /// Events are sent in portions, each of which is as many seconds of event time: their times pass faster than the test's.
-const PORTIONS: i64 = 10;
+const PORTIONS: i64 = 8;
 const PORTION: i64 = 300;
 
 /// Who reads along, and what was sent.
 struct Activity {
     site: Site,
+    objects: Objects,
     incoming: Topic,
     unique: Topic,
     totals: Topic,
@@ -34,6 +36,7 @@ struct Activity {
 impl Activity {
     async fn new() -> Self {
         let site = Site::new("activity", "activity").await;
+        let objects = Objects::of(&site);
         site.keep_broker_secret("kafka-activity");
         site.keep_store_secret("activity");
         // The last event is in the middle of a window, and so is the watermark: no window is about to close at the end.
@@ -41,6 +44,7 @@ impl Activity {
         let end = Timestamp::now().as_second() / window * window - window / 2;
         Self {
             site,
+            objects,
             incoming: Topic::create(3).await,
             unique: Topic::create(3).await,
             totals: Topic::create(2).await,
@@ -87,24 +91,29 @@ impl Activity {
         Producer::of_activity(&self.site, &self.incoming, &ledger, &words).end()
     }
 
-    /// Sends all portions, and kills while what they hold is under way: the container, the pod, the next pod's container.
+    /// Sends all portions. After some of them, while they are under way, the worker is killed: its container or the whole pod by
+    /// turns; what follows is sent while nobody reads.
     async fn send_all(&self, time: &str, kills: &[i64]) -> Vec<PathBuf> {
         let mut ledgers = Vec::new();
+        let mut killed = 0;
         for portion in 0..PORTIONS {
+            let before = self.objects.epoch().await;
             ledgers.push(self.send(time, portion));
-            match kills.iter().position(|at| *at == portion) {
-                None => continue,
-                Some(kill) if kill % 2 == 0 => self.site.kill_worker(PIPELINE).await,
-                Some(_) => self.site.kill_pod(PIPELINE).await,
+            if kills.contains(&portion) {
+                match killed % 2 {
+                    0 => self.site.kill_worker(PIPELINE).await,
+                    _ => self.site.kill_pod(PIPELINE).await,
+                }
+                killed += 1;
+            } else {
+                self.objects.epoch_after(&self.site, before).await;
             }
         }
         ledgers
     }
 
-    /// Until every record that was sent is decided, whatever became of it.
-    async fn through(&self, ledgers: &[PathBuf]) {
-        let lines = |path: &PathBuf| std::fs::read_to_string(path).unwrap().lines().count();
-        let sent: usize = ledgers.iter().map(lines).sum();
+    /// Until the status says that all is committed.
+    async fn through(&self, sent: usize) {
         let all = |status: &Value| (status["ledger"]["read"] == sent).then_some(());
         self.site.status(PIPELINE, "all records read", all).await;
         self.site.drained(PIPELINE).await;
@@ -155,6 +164,12 @@ impl Activity {
     }
 }
 
+/// Records that ledgers tell of.
+fn lines(ledgers: &[PathBuf]) -> usize {
+    let lines = |path: &PathBuf| std::fs::read_to_string(path).unwrap().lines().count();
+    ledgers.iter().map(lines).sum()
+}
+
 /// Each record has the key that the manifest names.
 fn assert_keyed(records: &[Record], column: &str) {
     for record in records {
@@ -181,15 +196,14 @@ async fn every_event_counts_once_in_files_and_topics_though_all_is_sent_twice_th
     let manifest = activity.manifest();
     apply(&manifest);
     site.wait_ready(PIPELINE);
-    let first = activity.send_all("first", &[3, 6, 8]).await;
-    activity.through(&first).await;
+    let first = activity.send_all("first", &[2, 4, 6]).await;
+    let sent = lines(&first);
+    activity.objects.until_read(site, "incoming", sent).await;
     let halfway = (unique.seen().len(), totals.seen().len());
     assert!(halfway.0 > 0 && halfway.1 > 0, "{halfway:?}");
     site.kill_pod(PIPELINE).await;
-    let again = activity.send_all("again", &[4]).await;
-    activity
-        .through(&[first.clone(), again.clone()].concat())
-        .await;
+    let again = activity.send_all("again", &[3]).await;
+    activity.through(sent + lines(&again)).await;
 
     let expected = site.dir().join("expected");
     let expected = oracle::evaluate_activity(&paths(&first), &paths(&again), &expected);

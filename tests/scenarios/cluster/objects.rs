@@ -70,13 +70,23 @@ impl Objects {
         Some(serde_json::from_slice::<Value>(&head).unwrap()["body"].take())
     }
 
-    /// Waits for one more decided epoch.
-    pub(crate) async fn one_more_epoch(&self, site: &Site) {
-        let epoch = async || self.head().await?["epoch"].as_u64();
-        let before = epoch().await;
-        site.until("one more epoch", async || {
-            epoch().await.filter(|now| Some(*now) > before)
-        })
-        .await;
+    /// The newest decided epoch.
+    pub(crate) async fn epoch(&self) -> Option<u64> {
+        self.head().await?["epoch"].as_u64()
+    }
+
+    /// Waits for an epoch that is decided after this one.
+    pub(crate) async fn epoch_after(&self, site: &Site, before: Option<u64>) {
+        let next = async || self.epoch().await.filter(|now| Some(*now) > before);
+        site.until("one more epoch", next).await;
+    }
+
+    /// Waits until so many records of a source are decided, whatever became of them.
+    pub(crate) async fn until_read(&self, site: &Site, source: &str, records: usize) {
+        let read = async || {
+            let head = self.head().await?;
+            (head["totals"]["sources"][source]["read"] == records).then_some(())
+        };
+        site.until(&format!("{records} records read"), read).await;
     }
 }

@@ -108,6 +108,12 @@ impl Shop {
     }
 
     /// Until every row of every file is decided, whatever became of it.
+    async fn decided(&self) {
+        let rows = self.dropped().await;
+        self.objects.until_read(&self.site, "raw", rows).await;
+    }
+
+    /// Until the status says that all is committed.
     async fn through(&self) {
         let rows = self.dropped().await;
         let all = |status: &Value| (status["ledger"]["read"] == rows).then_some(());
@@ -115,20 +121,25 @@ impl Shop {
         self.site.drained(PIPELINE).await;
     }
 
-    /// Between two commits of a stream of files: ends the container, the pod with it, and the next pod's container.
+    /// In the middle of a stream of files: ends the container, the pod with it, and the next pod's container.
     async fn kills_mid_stream(&self) {
         let Self { site, objects, .. } = self;
-        objects.one_more_epoch(site).await;
+        self.one_more_epoch().await;
         site.kill_worker(PIPELINE).await;
-        objects.one_more_epoch(site).await;
+        self.one_more_epoch().await;
         site.kill_pod(PIPELINE).await;
         // A file that a shop drops twice.
-        let names = self.objects.names("raw").await;
+        let names = objects.names("raw").await;
         let newest = format!("raw/{}", names.last().unwrap());
         objects.copy(&newest, "raw/again.csv").await;
-        objects.one_more_epoch(site).await;
+        self.one_more_epoch().await;
         site.kill_worker(PIPELINE).await;
-        objects.one_more_epoch(site).await;
+        self.one_more_epoch().await;
+    }
+
+    async fn one_more_epoch(&self) {
+        let before = self.objects.epoch().await;
+        self.objects.epoch_after(&self.site, before).await;
     }
 
     fn assert_table(&self, expected: &Expected) {
@@ -233,7 +244,7 @@ async fn a_table_of_postgresql_is_what_an_evaluation_of_the_files_says_through_k
     let producer = Producer::of_files(site, "raw", "new.jsonl", NEW);
     shop.kills_mid_stream().await;
     let ledgers = [old, producer.stop()];
-    shop.through().await;
+    shop.decided().await;
     let forgotten = format!("raw/{FORGOTTEN}");
     shop.objects.copy(&format!("raw/{first}"), &forgotten).await;
     shop.through().await;

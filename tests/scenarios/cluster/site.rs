@@ -242,32 +242,41 @@ impl Site {
         self.status(name, "no lag", through).await;
     }
 
-    /// Ends a worker's container with -9; returns once its successor is ready.
+    /// Ends a worker's container with -9; returns once its successor runs.
     pub(crate) async fn kill_worker(&self, name: &str) {
-        let before = self.ready_pod(name).await;
-        let container = |pod: &Value| pod["status"]["containerStatuses"][0].clone();
-        kill_container(container(&before)["containerID"].as_str().unwrap());
-        let restarts = container(&before)["restartCount"].as_i64().unwrap() + 1;
+        let (_, before) = self.running(name).await;
+        kill_container(before["containerID"].as_str().unwrap());
         self.until("the killed container's successor", async || {
-            let pods = self.pods(name);
-            let now = container(pods.first()?);
-            (now["restartCount"] == restarts && now["ready"] == true).then_some(())
+            let (_, now) = self.running(name).await;
+            (now["containerID"] != before["containerID"]).then_some(())
         })
         .await;
     }
 
-    /// Ends a worker's container with -9 and takes its pod away, as a node that is lost; returns once another pod is ready.
+    /// Ends a worker's container with -9 and takes its pod away, as a node that is lost; returns once another pod runs.
     pub(crate) async fn kill_pod(&self, name: &str) {
-        let before = self.ready_pod(name).await;
-        let id = &before["status"]["containerStatuses"][0]["containerID"];
-        kill_container(id.as_str().unwrap());
-        let pod = before["metadata"]["name"].as_str().unwrap();
-        self.kubectl(&["delete", "pod", pod, "--grace-period=0", "--force"]);
+        let (pod, container) = self.running(name).await;
+        kill_container(container["containerID"].as_str().unwrap());
+        let lost = pod["metadata"]["name"].as_str().unwrap();
+        self.kubectl(&["delete", "pod", lost, "--grace-period=0", "--force"]);
         self.until("another pod", async || {
-            let now = self.ready_pod(name).await;
-            (now["metadata"]["uid"] != before["metadata"]["uid"]).then_some(())
+            let (now, _) = self.running(name).await;
+            (now["metadata"]["uid"] != pod["metadata"]["uid"]).then_some(())
         })
         .await;
+    }
+
+    /// The one pod of a pipeline that is not leaving, and its container, once that runs.
+    async fn running(&self, name: &str) -> (Value, Value) {
+        self.until(&format!("a running pod of {name}"), async || {
+            let mut pods = self.pods(name);
+            pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+            let [pod] = &pods[..] else { return None };
+            let container = &pod["status"]["containerStatuses"][0];
+            let runs = !container["state"]["running"].is_null();
+            runs.then(|| (pod.clone(), container.clone()))
+        })
+        .await
     }
 
     /// Stops the test unless an audit of what was decided finds nothing.
