@@ -34,7 +34,7 @@ DELAY = 10 * 60 * MICROS
 def main(argv):
     parser = argparse.ArgumentParser(description="What the activity pipeline's sinks must hold after ledgers.")
     parser.add_argument("ledger", nargs="+", help="the producer's ledgers, in the order they were sent")
-    parser.add_argument("--again", nargs="+", default=[], metavar="LEDGER", help="sent once all before was decided")
+    parser.add_argument("--again", nargs="*", default=[], metavar="LEDGER", help="sent once all before was decided")
     parser.add_argument("--out", metavar="DIR", required=True)
     args = parser.parse_args(argv)
     try:

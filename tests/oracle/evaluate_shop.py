@@ -70,7 +70,7 @@ def main(argv):
     parser = argparse.ArgumentParser(description="What the shop pipeline's table must hold after a folder of CSV files.")
     parser.add_argument("folder", help="the files, as they are in the bucket")
     parser.add_argument("--ledger", nargs="+", required=True, help="the producer's ledgers")
-    parser.add_argument("--forgotten", nargs="+", default=[], metavar="FILE")
+    parser.add_argument("--forgotten", nargs="*", default=[], metavar="FILE")
     parser.add_argument("--out", metavar="DIR", required=True)
     args = parser.parse_args(argv)
     try:

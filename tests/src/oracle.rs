@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{bed, root, succeed};
 
@@ -156,9 +156,41 @@ impl Expected {
         compare(table, &[], &self.file(table), &actual);
     }
 
+    /// Stops with the differences unless a foreign reader finds these very rows of the shop's files at `at`, each with its reason.
+    pub fn assert_refused(&self, at: &str) {
+        let letters: Vec<_> = parquet_rows(at).iter().map(refused).collect();
+        self.assert_equals_rows(Table::Refused, &letters);
+    }
+
     fn file(&self, table: Table) -> PathBuf {
         self.dir.join(format!("{}.jsonl", table.name()))
     }
+}
+
+/// A dead letter of the shop as its evaluation tells one: at the head of the message stands the place, in the rest the reason, which
+/// names the field or each rule.
+fn refused(letter: &Value) -> Value {
+    let message = letter["message"].as_str().expect("a message");
+    let parts: Vec<_> = message.splitn(3, ':').collect();
+    let [file, line, reason] = parts[..] else {
+        panic!("no file, line and reason: {message}");
+    };
+    let named = |name: &&str| reason.contains(*name);
+    let field = letter["field"].as_str();
+    assert!(
+        !reason.trim().is_empty() && field.is_none_or(|field| named(&field)),
+        "{message}"
+    );
+    let rules = ["price-not-negative", "known-event-type"];
+    json!({
+        "file": file,
+        "line": line.parse::<u64>().expect("a line"),
+        "raw": letter["raw"],
+        "step": letter["step"],
+        "code": letter["code"],
+        "field": letter["field"],
+        "rules": rules.into_iter().filter(named).collect::<Vec<_>>(),
+    })
 }
 
 fn compare(table: Table, flags: &[&str], expected: &Path, actual: &Path) {

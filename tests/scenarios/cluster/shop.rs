@@ -2,7 +2,7 @@
 //! evaluation of the files themselves.
 
 use evp_tests::bed;
-use evp_tests::oracle::{self, Expected, Table, parquet_rows};
+use evp_tests::oracle::{self, Expected, Table};
 use evp_worker::ids::Ids;
 use serde_json::{Value, json};
 
@@ -40,9 +40,6 @@ const NEW: &[&str] = &[
 ];
 /// A file of the day before yesterday that is dropped once more, when nothing remembers its rows.
 const FORGOTTEN: &str = "forgotten.csv";
-
-/// The rules of the example, by name.
-const RULES: [&str; 2] = ["price-not-negative", "known-event-type"];
 
 /// A row as a foreign reader tells it: decimals as text, times to the microsecond.
 const ROWS: &str = r#"SELECT to_jsonb(t) || jsonb_build_object('price', price::text,
@@ -202,33 +199,6 @@ fn database(name: &str) -> Psql {
     }
 }
 
-/// A dead letter as the evaluation tells one: its place stands at the head of its message, the rules' names in the rest.
-fn refused(letter: &Value) -> Value {
-    let message = letter["message"].as_str().unwrap();
-    let mut parts = message.splitn(3, ':');
-    let (file, line) = (parts.next().unwrap(), parts.next().unwrap());
-    let reason = parts.next().unwrap().trim();
-    assert!(!reason.is_empty(), "{message}");
-    let broken: Vec<_> = RULES
-        .iter()
-        .filter(|rule| reason.contains(**rule))
-        .collect();
-    let field = letter["field"].as_str();
-    assert!(
-        field.is_none_or(|field| reason.contains(field)),
-        "{message}"
-    );
-    json!({
-        "file": file,
-        "line": line.parse::<u64>().unwrap(),
-        "raw": letter["raw"],
-        "step": letter["step"],
-        "code": letter["code"],
-        "field": letter["field"],
-        "rules": broken,
-    })
-}
-
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "bed"]
 async fn a_table_of_postgresql_is_what_an_evaluation_of_the_files_says_through_kills() {
@@ -253,11 +223,7 @@ async fn a_table_of_postgresql_is_what_an_evaluation_of_the_files_says_through_k
     let expected = site.dir().join("expected");
     let expected = oracle::evaluate_shop(&files, &paths(&ledgers), &[FORGOTTEN], &expected);
     shop.assert_table(&expected);
-    let letters: Vec<_> = parquet_rows(&site.path("error"))
-        .iter()
-        .map(refused)
-        .collect();
-    expected.assert_equals_rows(Table::Refused, &letters);
+    expected.assert_refused(&site.path("error"));
     shop.assert_status(&expected.counts);
     site.assert_audited(&manifest);
     let secret = bed("EVP_BED_S3_SECRET_KEY");

@@ -92,17 +92,23 @@ pub(super) struct Pipeline {
 impl Pipeline {
     /// Reads a topic of the bed's broker, encrypted and authenticated. An epoch a second, or a hundred records.
     pub(super) fn new(topic: &str) -> Self {
-        let prefix = format!("parts/worker/{}", Ids::os().nonce());
-        let pipeline = Self {
-            manifest: manifest(topic, &prefix),
-            prefix,
-            dir: tempfile::tempdir().unwrap(),
-        };
+        let prefix = new_prefix();
+        let pipeline = Self::of(manifest(topic, &prefix), prefix, "lake");
         pipeline.put_secret("kafka-orders", "password", &bed("EVP_BED_KAFKA_PASSWORD"));
         let authority = std::fs::read_to_string(bed("EVP_BED_KAFKA_CA")).unwrap();
         pipeline.put_secret("kafka-orders", "ca.crt", &authority);
-        pipeline.put_secret("lake", "accessKeyId", &bed("EVP_BED_S3_ACCESS_KEY"));
-        pipeline.put_secret("lake", "secretAccessKey", &bed("EVP_BED_S3_SECRET_KEY"));
+        pipeline
+    }
+
+    /// With the Secret of this name for the bucket.
+    pub(super) fn of(manifest: Value, prefix: String, store: &str) -> Self {
+        let pipeline = Self {
+            manifest,
+            prefix,
+            dir: tempfile::tempdir().unwrap(),
+        };
+        pipeline.put_secret(store, "accessKeyId", &bed("EVP_BED_S3_ACCESS_KEY"));
+        pipeline.put_secret(store, "secretAccessKey", &bed("EVP_BED_S3_SECRET_KEY"));
         pipeline
     }
 
@@ -194,6 +200,11 @@ impl Pipeline {
     pub(super) fn object(&self, name: &str) -> object_store::path::Path {
         object_store::path::Path::from(format!("{}/checkpoint/{name}", self.prefix))
     }
+}
+
+/// A folder of the bucket that is nobody else's.
+pub(super) fn new_prefix() -> String {
+    format!("parts/worker/{}", Ids::os().nonce())
 }
 
 /// The example under its overlay, with this bed's addresses and places, as the operator writes it into a `ConfigMap`.
