@@ -153,12 +153,12 @@ def up_to(entries, positions):
 # Judging
 
 
-def decode(entry, fields=None):
+def decode(entry, fields=tuple(FIELDS)):
     if entry.raw is None:
         return
     try:
         members = strict_json.document(entry.raw)
-        entry.row = {name: field(members, name, read, required) for name, read, required in fields or FIELDS}
+        entry.row = {name: field(members, name, read, required) for name, read, required in fields}
     except Malformed as e:
         entry.reason = str(e)
     except Open as e:

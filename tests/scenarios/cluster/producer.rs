@@ -43,7 +43,7 @@ impl Producer {
     }
 
     /// Drops files of a shop's events into a folder below the site's prefix.
-    pub(crate) fn of_files(site: &Site, folder: &str, ledger: &str, planted: &[&str]) -> Self {
+    pub(crate) fn of_files(site: &Site, folder: &str, ledger: &str, flags: &str) -> Self {
         let mut command = evp(site.dir());
         command
             .args(["produce", "shop", "--to", &site.path(folder)])
@@ -51,19 +51,14 @@ impl Producer {
             .args(["--region", &bed("EVP_BED_S3_REGION")])
             .env("AWS_ACCESS_KEY_ID", bed("EVP_BED_S3_ACCESS_KEY"))
             .env("AWS_SECRET_ACCESS_KEY", bed("EVP_BED_S3_SECRET_KEY"))
-            .args(planted);
+            .args(flags.split(' '));
         Self::spawn(command, site.dir().join(ledger))
     }
 
     /// Sends what users did to a topic.
-    pub(crate) fn of_activity(
-        site: &Site,
-        topic: &Topic,
-        ledger: &str,
-        planted: &[String],
-    ) -> Self {
+    pub(crate) fn of_activity(site: &Site, topic: &Topic, ledger: &str, flags: &str) -> Self {
         let mut command = evp(site.dir());
-        command.args(["produce", "activity"]).args(planted);
+        command.args(["produce", "activity"]).args(flags.split(' '));
         to_topic(
             &mut command,
             topic,

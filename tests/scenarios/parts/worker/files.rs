@@ -27,7 +27,7 @@ struct Dropped {
 }
 
 impl Dropped {
-    /// Files that no epoch ends with, some of whose rows are bad, some of which repeat others.
+    /// Files that end in the middle of epochs; some of their rows are bad, some repeat others.
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (raw, ledger) = (dir.path().join("raw"), dir.path().join("sent.jsonl"));
