@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares expected with actual rows, both JSON lines, row for row; prints a readable difference.
 
-    compare.py --table bronze|gold|dead_letters EXPECTED ACTUAL
+    compare.py --table NAME EXPECTED ACTUAL     (a table of an example: TABLES)
     compare.py --keys A,B [--columns C,…] [--text T,…] [--nonempty N,…] EXPECTED ACTUAL
 
 Owns: what "equal" means. Doubles (numbers with a point or exponent on both sides) at relative 1e-9, everything
@@ -25,6 +25,11 @@ TABLES = {
         "text": ["split", "position"],
         "nonempty": ["code", "message"],
     },
+    "events": {"keys": ["eventId"]},
+    "totals": {"keys": ["window_start", "userId"]},
+    "closed": {"keys": ["window_start", "userId"]},
+    "user_events": {"keys": ["event_id"]},
+    "refused": {"keys": ["file", "line"]},
 }
 
 
@@ -51,7 +56,7 @@ def arguments(argv):
     parser = argparse.ArgumentParser(description="Compares expected with actual JSON lines, row for row.")
     parser.add_argument("expected")
     parser.add_argument("actual", help="- reads standard input")
-    parser.add_argument("--table", choices=sorted(TABLES), help="the keys and columns of one of the orders tables")
+    parser.add_argument("--table", choices=sorted(TABLES), help="the keys and columns of one of the examples' tables")
     parser.add_argument("--keys", type=names, help="columns that pair the rows")
     parser.add_argument("--columns", type=names, help="compare these only (default: all, and the same ones on both sides)")
     parser.add_argument("--text", type=names, help="columns compared by their text, so that 7 equals \"7\"")

@@ -6,19 +6,29 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{bed, root, succeed};
 
-/// Tables of the orders pipeline, as the comparison calls them.
+/// What the examples write, as the comparison calls it.
 #[derive(Clone, Copy, Debug)]
 pub enum Table {
     /// Every record.
     Bronze,
     /// Windows.
     Gold,
-    /// Records that could not be processed.
+    /// Records of a topic that could not be processed.
     DeadLetters,
+    /// Events of users, each once.
+    Events,
+    /// What users did, in each window.
+    Totals,
+    /// The same of windows that are closed.
+    Closed,
+    /// Rows of the shop's table.
+    UserEvents,
+    /// Rows of the shop's files that are not in its table.
+    Refused,
 }
 
 impl Table {
@@ -27,11 +37,16 @@ impl Table {
             Self::Bronze => "bronze",
             Self::Gold => "gold",
             Self::DeadLetters => "dead_letters",
+            Self::Events => "events",
+            Self::Totals => "totals",
+            Self::Closed => "closed",
+            Self::UserEvents => "user_events",
+            Self::Refused => "refused",
         }
     }
 }
 
-/// What the orders pipeline must have made of a producer's ledger.
+/// What an example's pipeline must have made of what its producer sent.
 #[derive(Debug)]
 pub struct Expected {
     dir: PathBuf,
@@ -57,9 +72,26 @@ fn reading(reader: &str, at: &str) -> Command {
     command
 }
 
-/// Evaluates ledgers into files below `dir`.
+/// Evaluates ledgers of orders into files below `dir`.
 pub fn evaluate(ledgers: &[&Path], dir: &Path) -> Expected {
-    let evaluated = succeed(program("evaluate.py").args(ledgers).arg("--out").arg(dir));
+    evaluated(program("evaluate.py").args(ledgers), dir)
+}
+
+/// Evaluates ledgers of activity into files below `dir`; those of `again` tell what was sent once all before was decided.
+pub fn evaluate_activity(ledgers: &[&Path], again: &[&Path], dir: &Path) -> Expected {
+    let mut program = program("evaluate_activity.py");
+    evaluated(program.args(ledgers).arg("--again").args(again), dir)
+}
+
+/// Evaluates a shop's files into files below `dir`; rows of `forgotten` ones come too late to be remembered.
+pub fn evaluate_shop(folder: &Path, ledgers: &[&Path], forgotten: &[&str], dir: &Path) -> Expected {
+    let mut program = program("evaluate_shop.py");
+    program.arg(folder).arg("--ledger").args(ledgers);
+    evaluated(program.arg("--forgotten").args(forgotten), dir)
+}
+
+fn evaluated(program: &mut Command, dir: &Path) -> Expected {
+    let evaluated = succeed(program.arg("--out").arg(dir));
     Expected {
         dir: dir.to_owned(),
         counts: serde_json::from_slice(&evaluated.stdout).expect("counts as JSON"),
@@ -73,18 +105,7 @@ pub fn evaluate_up_to(ledgers: &[&Path], positions: &BTreeMap<i32, i64>, dir: &P
     let text = serde_json::to_vec(positions).expect("positions as JSON");
     std::fs::write(&file, text).expect("a folder that can be written");
     let mut program = program("evaluate.py");
-    let evaluated = succeed(
-        program
-            .args(ledgers)
-            .arg("--out")
-            .arg(dir)
-            .arg("--by-positions")
-            .arg(file),
-    );
-    Expected {
-        dir: dir.to_owned(),
-        counts: serde_json::from_slice(&evaluated.stdout).expect("counts as JSON"),
-    }
+    evaluated(program.args(ledgers).arg("--by-positions").arg(file), dir)
 }
 
 /// Newest event time of each partition that ledgers have valid records of.
@@ -105,7 +126,7 @@ impl Expected {
     pub fn assert_equals(&self, table: Table, at: &str) {
         let reader = match table {
             Table::Bronze | Table::Gold => "delta-dump",
-            Table::DeadLetters => "parquet-dump",
+            _ => "parquet-dump",
         };
         let dumped = succeed(&mut reading(reader, at));
         // Several tables may be held against one expectation at the same time.
@@ -126,9 +147,50 @@ impl Expected {
         compare(table, &["--allow-empty"], &expected, actual);
     }
 
+    /// Stops with the differences unless these rows, which a foreign reader found, are the very ones.
+    pub fn assert_equals_rows(&self, table: Table, rows: &[Value]) {
+        let dir = tempfile::tempdir().expect("a folder for rows");
+        let actual = dir.path().join("actual.jsonl");
+        let lines: Vec<_> = rows.iter().map(|row| format!("{row}\n")).collect();
+        std::fs::write(&actual, lines.concat()).expect("a folder that can be written");
+        compare(table, &[], &self.file(table), &actual);
+    }
+
+    /// Stops with the differences unless a foreign reader finds these very rows of the shop's files at `at`, each with its reason.
+    pub fn assert_refused(&self, at: &str) {
+        let letters: Vec<_> = parquet_rows(at).iter().map(refused).collect();
+        self.assert_equals_rows(Table::Refused, &letters);
+    }
+
     fn file(&self, table: Table) -> PathBuf {
         self.dir.join(format!("{}.jsonl", table.name()))
     }
+}
+
+/// A dead letter of the shop as its evaluation tells one: at the head of the message stands the place, in the rest the reason, which
+/// names the field or each rule.
+fn refused(letter: &Value) -> Value {
+    let message = letter["message"].as_str().expect("a message");
+    let parts: Vec<_> = message.splitn(3, ':').collect();
+    let [file, line, reason] = parts[..] else {
+        panic!("no file, line and reason: {message}");
+    };
+    let named = |name: &&str| reason.contains(*name);
+    let field = letter["field"].as_str();
+    assert!(
+        !reason.trim().is_empty() && field.is_none_or(|field| named(&field)),
+        "{message}"
+    );
+    let rules = ["price-not-negative", "known-event-type"];
+    json!({
+        "file": file,
+        "line": line.parse::<u64>().expect("a line"),
+        "raw": letter["raw"],
+        "step": letter["step"],
+        "code": letter["code"],
+        "field": letter["field"],
+        "rules": rules.into_iter().filter(named).collect::<Vec<_>>(),
+    })
 }
 
 fn compare(table: Table, flags: &[&str], expected: &Path, actual: &Path) {

@@ -4,7 +4,6 @@ use evp_tests::oracle::{self, Table};
 use serde_json::{Value, json};
 
 use super::bed::apply;
-use super::orders::drained;
 use super::producer::{Producer, paths};
 use super::readings::Readings;
 use super::world::{Lake, World};
@@ -22,7 +21,7 @@ async fn a_refused_change_a_suspension_and_a_deletion_lose_nothing_and_double_no
     a_deletion_takes_the_children_alone(&world, &mut readings).await;
     a_rival_for_the_checkpoint_is_refused(&world, &mut readings).await;
     let ledgers = [producer.stop()];
-    drained(&world).await;
+    world.drained("orders").await;
     let expected = oracle::evaluate(&paths(&ledgers), &world.dir().join("expected"));
     expected.assert_equals(Table::Bronze, &world.path("bronze"));
     expected.assert_equals(Table::Gold, &world.path("gold"));

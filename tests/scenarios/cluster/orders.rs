@@ -7,7 +7,7 @@ use evp_tests::oracle::{self, Table};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::bed::{OPERATOR_NAMESPACE, RELEASE, apply, kill_container, kubectl};
+use super::bed::{OPERATOR_NAMESPACE, RELEASE, apply, kubectl};
 use super::line::{self, Facts};
 use super::producer::{Producer, paths};
 use super::readings::{Readings, assert_fresh};
@@ -29,7 +29,7 @@ async fn orders_are_what_an_evaluation_of_the_ledger_says_through_kills_and_a_ch
         late_ones_and_a_change(&world, &mut readings).await,
     ];
     let ledgers = paths(&ledgers);
-    drained(&world).await;
+    world.drained("orders").await;
     let expected = oracle::evaluate(&ledgers, &world.dir().join("expected"));
     expected.assert_equals(Table::Bronze, &world.path("bronze"));
     expected.assert_equals(Table::Gold, &world.path("gold"));
@@ -45,7 +45,8 @@ async fn orders_are_what_an_evaluation_of_the_ledger_says_through_kills_and_a_ch
     };
     assert_line(&world, &readings, &facts).await;
     another_operator_changes_nothing(&world).await;
-    assert_no_secret_is_told(&world);
+    let secrets = ["EVP_BED_KAFKA_PASSWORD", "EVP_BED_S3_SECRET_KEY"].map(bed);
+    world.assert_untold("orders", &secrets.each_ref().map(String::as_str));
 }
 
 fn count(value: &Value) -> i64 {
@@ -82,21 +83,7 @@ async fn late_ones_and_a_change(world: &World, readings: &mut Readings) -> PathB
 /// Kills the worker's container after an epoch with records; returns after the next one.
 async fn kill_mid_stream(world: &World, readings: &mut Readings) {
     one_more_epoch(world, readings).await;
-    let before = world.ready_pod("orders").await;
-    let container = |pod: &Value| pod["status"]["containerStatuses"][0].clone();
-    let id = container(&before)["containerID"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    kill_container(&id);
-    let restarts = container(&before)["restartCount"].as_i64().unwrap() + 1;
-    world
-        .until("the killed container's successor", async || {
-            let pods = world.pods("orders");
-            let now = container(pods.first()?);
-            (now["restartCount"] == restarts && now["ready"] == true).then_some(())
-        })
-        .await;
+    world.kill_worker("orders").await;
     one_more_epoch(world, readings).await;
 }
 
@@ -173,15 +160,6 @@ async fn another_operator_changes_nothing(world: &World) {
     );
 }
 
-/// Until the pipeline says that it is through.
-pub(super) async fn drained(world: &World) {
-    world
-        .condition("orders", ("OnTime", "True", "CaughtUp"))
-        .await;
-    let through = |status: &Value| (status["lagRecords"] == 0).then_some(());
-    world.status("orders", "no lag", through).await;
-}
-
 /// The pipeline's own counts are those of the evaluation.
 fn assert_ledger(world: &World, counts: &Value) {
     let told = &world.pipeline("orders")["status"]["ledger"];
@@ -212,38 +190,4 @@ async fn assert_line(world: &World, readings: &Readings, facts: &Facts) {
         .await;
     let line = facts.line(world, readings).await;
     line::check(&wide(), &line, Timestamp::now());
-}
-
-/// Passwords and keys are in their files and nowhere else.
-fn assert_no_secret_is_told(world: &World) {
-    let objects = "eventpipelines,deployments,configmaps,pods,events";
-    let operator = format!("deployment/{RELEASE}");
-    // It works before the node knows that it runs, and a log is had from the node.
-    kubectl(
-        &[
-            "-n",
-            OPERATOR_NAMESPACE,
-            "rollout",
-            "status",
-            &operator,
-            "--timeout=60s",
-        ],
-        "",
-    );
-    let told = [
-        world.kubectl(&["get", objects, "-o", "yaml"]),
-        world.kubectl(&["logs", "deployment/orders"]),
-        kubectl(&["-n", OPERATOR_NAMESPACE, "logs", &operator], ""),
-    ];
-    for secret in ["EVP_BED_KAFKA_PASSWORD", "EVP_BED_S3_SECRET_KEY"] {
-        assert!(
-            told.iter().all(|text| !text.contains(&bed(secret))),
-            "{secret} is told"
-        );
-    }
-    assert!(
-        !told[2].contains("forbidden"),
-        "the operator lacks a right:\n{}",
-        told[2]
-    );
 }

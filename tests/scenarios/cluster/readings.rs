@@ -1,6 +1,6 @@
 //! What topic and tables say themselves, read beside the pipeline: how far it is, without asking it.
 //!
-//! Owns a plain reading of Delta's log (numbers of rows, newest event time, when it was committed) and of the head.
+//! Owns a plain reading of Delta's log: numbers of rows, newest event time, when it was committed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,13 +8,11 @@ use std::time::Duration;
 
 use evp_tests::bed;
 use jiff::Timestamp;
-use object_store::aws::AmazonS3Builder;
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value;
 
+use super::objects::Objects;
 use super::world::World;
 
 /// `watermark.delay` of the example.
@@ -35,8 +33,7 @@ pub(crate) struct Commit {
 #[derive(Clone)]
 pub(crate) struct Readings {
     topic: String,
-    prefix: Path,
-    store: Arc<dyn ObjectStore>,
+    objects: Objects,
     consumer: Arc<BaseConsumer>,
     commits: BTreeMap<u64, Commit>,
 }
@@ -44,34 +41,15 @@ pub(crate) struct Readings {
 impl Readings {
     /// Of a world whose lake is the plain one.
     pub(crate) fn of(world: &World) -> Self {
-        let store = AmazonS3Builder::new()
-            .with_endpoint(bed("EVP_BED_S3_ENDPOINT"))
-            .with_allow_http(true)
-            .with_region(bed("EVP_BED_S3_REGION"))
-            .with_access_key_id(bed("EVP_BED_S3_ACCESS_KEY"))
-            .with_secret_access_key(bed("EVP_BED_S3_SECRET_KEY"))
-            .with_bucket_name(bed("EVP_BED_S3_BUCKET"))
-            .build()
-            .unwrap();
         let consumer = ClientConfig::new()
             .set("bootstrap.servers", bed("EVP_BED_KAFKA"))
             .create()
             .unwrap();
         Self {
             topic: world.topic.name.clone(),
-            prefix: Path::from(world.namespace.as_str()),
-            store: Arc::new(store),
+            objects: Objects::of(world),
             consumer: Arc::new(consumer),
             commits: BTreeMap::new(),
-        }
-    }
-
-    async fn get(&self, path: &str) -> Option<Vec<u8>> {
-        let path = Path::from(format!("{}/{path}", self.prefix));
-        match self.store.get(&path).await {
-            Ok(found) => Some(found.bytes().await.unwrap().to_vec()),
-            Err(object_store::Error::NotFound { .. }) => None,
-            Err(error) => panic!("{path}: {error}"),
         }
     }
 
@@ -80,7 +58,7 @@ impl Readings {
         loop {
             let version = self.commits.len() as u64;
             let name = format!("bronze/_delta_log/{version:020}.json");
-            let Some(text) = self.get(&name).await else {
+            let Some(text) = self.objects.get(&name).await else {
                 return &self.commits;
             };
             self.commits.insert(version, commit(&text));
@@ -100,8 +78,7 @@ impl Readings {
 
     /// The body of the newest checkpoint.
     pub(crate) async fn head(&self) -> Value {
-        let head = self.get("checkpoint/0/head.json").await.unwrap();
-        serde_json::from_slice::<Value>(&head).unwrap()["body"].take()
+        self.objects.head().await.unwrap()
     }
 }
 

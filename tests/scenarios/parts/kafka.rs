@@ -1,8 +1,10 @@
 //! The Kafka source, the Kafka sink and `evp produce` against a real broker (semantics 24-29, 35, 39).
 
 mod faults;
+pub(crate) mod java;
 mod produce;
 mod reading;
+pub(crate) mod records;
 mod sink;
 pub(crate) mod topic;
 

@@ -2,6 +2,7 @@
 
 mod faults;
 mod login;
+pub(crate) mod psql;
 mod rejects;
 mod rows;
 mod tables;

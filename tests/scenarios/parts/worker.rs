@@ -8,6 +8,7 @@ mod damage;
 mod deadly;
 mod doubt;
 mod end_to_end;
+mod files;
 mod foreign;
 mod guarantees;
 mod input;

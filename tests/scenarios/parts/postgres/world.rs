@@ -1,6 +1,5 @@
 //! A schema of its own on the bed's server, sinks that write into it, and what other clients read there.
 
-use std::process::Command;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -11,7 +10,7 @@ use evp_core::dataflow::SinkBatch;
 use evp_core::position::{Epoch, Term};
 use evp_core::protocol::head::{Intent, SinkIdentity};
 use evp_core::protocol::paths::Lane;
-use evp_tests::{bed, succeed};
+use evp_tests::bed;
 use evp_worker::checkpointer::CrashPoints;
 use evp_worker::ids::Ids;
 use evp_worker::secrets::Secrets;
@@ -26,6 +25,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 use url::Url;
+
+use super::psql::Psql;
 
 /// How a server is reached.
 #[derive(Clone)]
@@ -139,32 +140,13 @@ impl World {
 
     /// The table as another client prints it.
     pub(crate) fn psql(&self, sql: &str) -> String {
-        let Place { host, port, .. } = &self.place;
-        let mut psql = Command::new(format!("{}/psql", bed("EVP_BED_POSTGRES_BIN")));
-        psql.env("PGPASSWORD", bed("EVP_BED_POSTGRES_PASSWORD"))
-            .env(
-                "PGOPTIONS",
-                format!("-c search_path={} -c timezone=UTC", self.schema),
-            )
-            .args([
-                "-X",
-                "-A",
-                "-t",
-                "-P",
-                "null=NULL",
-                "-h",
-                host,
-                "-p",
-                &port.to_string(),
-            ])
-            .args([
-                "-U",
-                &bed("EVP_BED_POSTGRES_USER"),
-                "-d",
-                &bed("EVP_BED_POSTGRES_DATABASE"),
-            ])
-            .args(["-c", sql]);
-        String::from_utf8(succeed(&mut psql).stdout).unwrap()
+        Psql {
+            host: self.place.host.clone(),
+            port: self.place.port,
+            options: format!("-c search_path={} -c timezone=UTC", self.schema),
+            ..Psql::bed()
+        }
+        .print(sql)
     }
 
     pub(crate) fn settings(&self, ask: &Ask, place: &Place) -> PostgresSettings {

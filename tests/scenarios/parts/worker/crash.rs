@@ -15,9 +15,9 @@ use super::pipeline::{Feed, Pipeline};
 const RECORDS: i64 = 700;
 
 /// Who takes a step: `None` is the lane itself.
-type Who = Option<&'static str>;
+pub(super) type Who = Option<&'static str>;
 
-const LANE: &[Who] = &[None];
+pub(super) const LANE: &[Who] = &[None];
 const ALL: &[Who] = &[Some("bronze"), Some(DEAD_LETTERS), Some("gold")];
 
 fn who(step: Step) -> &'static [Who] {
@@ -44,8 +44,18 @@ fn who(step: Step) -> &'static [Who] {
     }
 }
 
+/// The places and moments at which the steps crash that `who` takes.
+pub(super) fn cells(who: impl Fn(Step) -> &'static [Who]) -> Vec<(Step, String)> {
+    let moments = [Moment::Before, Moment::After];
+    let of_step = |&step: &Step| {
+        let each = who(step).iter();
+        each.flat_map(move |&who| moments.map(|moment| (step, crash_at(step, who, moment))))
+    };
+    Step::ALL.iter().flat_map(of_step).collect()
+}
+
 /// The pod that crashes follows one that was killed: it finds a lane to take over and epochs to roll forward.
-fn takes_over(step: Step) -> bool {
+pub(super) fn takes_over(step: Step) -> bool {
     matches!(step, Step::OwnSwap | Step::Probe | Step::SourceSeek)
 }
 
@@ -114,15 +124,8 @@ async fn a_worker_that_crashes_at_any_step_and_is_started_again_loses_and_double
     feed.send(&format!("--limit {RECORDS} --seed 3 {PLANTED}"))
         .await;
     let expected = feed.expected();
-    let mut cells = Vec::new();
-    for &step in Step::ALL {
-        for &who in who(step) {
-            let moments = [Moment::Before, Moment::After];
-            cells.extend(moments.map(|moment| (step, crash_at(step, who, moment))));
-        }
-    }
     let (topic, expected) = (&feed.topic.name, &expected);
-    all_hold(cells.into_iter().map(|(step, at)| {
+    all_hold(cells(who).into_iter().map(|(step, at)| {
         let of = (topic.clone(), Arc::clone(expected));
         (at.clone(), crashed_and_started_again(step, at, of.0, of.1))
     }))

@@ -64,7 +64,7 @@ impl Foreign {
         let number = i32::try_from(self.rows.len()).unwrap();
         let columns = match self.table {
             Table::Bronze => order(number),
-            Table::Gold | Table::DeadLetters => window(number),
+            _ => window(number),
         };
         let row = columns.iter().map(|c| (c.0.to_owned(), c.2.clone()));
         self.rows.push(Value::Object(row.collect()));

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use evp_tests::bed;
 use evp_tests::oracle::{self, Expected, Table};
 use evp_worker::ids::Ids;
-use object_store::aws::{AmazonS3, AmazonS3Builder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::process::{Pod, Worker};
 use crate::examples::overlaid;
+pub(super) use crate::parts::bucket;
 use crate::parts::kafka::topic::{Topic, produce};
 
 /// What is sent: a topic and the ledgers of its producers.
@@ -92,17 +92,23 @@ pub(super) struct Pipeline {
 impl Pipeline {
     /// Reads a topic of the bed's broker, encrypted and authenticated. An epoch a second, or a hundred records.
     pub(super) fn new(topic: &str) -> Self {
-        let prefix = format!("parts/worker/{}", Ids::os().nonce());
-        let pipeline = Self {
-            manifest: manifest(topic, &prefix),
-            prefix,
-            dir: tempfile::tempdir().unwrap(),
-        };
+        let prefix = new_prefix();
+        let pipeline = Self::of(manifest(topic, &prefix), prefix, "lake");
         pipeline.put_secret("kafka-orders", "password", &bed("EVP_BED_KAFKA_PASSWORD"));
         let authority = std::fs::read_to_string(bed("EVP_BED_KAFKA_CA")).unwrap();
         pipeline.put_secret("kafka-orders", "ca.crt", &authority);
-        pipeline.put_secret("lake", "accessKeyId", &bed("EVP_BED_S3_ACCESS_KEY"));
-        pipeline.put_secret("lake", "secretAccessKey", &bed("EVP_BED_S3_SECRET_KEY"));
+        pipeline
+    }
+
+    /// With the Secret of this name for the bucket.
+    pub(super) fn of(manifest: Value, prefix: String, store: &str) -> Self {
+        let pipeline = Self {
+            manifest,
+            prefix,
+            dir: tempfile::tempdir().unwrap(),
+        };
+        pipeline.put_secret(store, "accessKeyId", &bed("EVP_BED_S3_ACCESS_KEY"));
+        pipeline.put_secret(store, "secretAccessKey", &bed("EVP_BED_S3_SECRET_KEY"));
         pipeline
     }
 
@@ -205,17 +211,9 @@ impl Pipeline {
     }
 }
 
-/// The bed's bucket, past any proxy.
-pub(super) fn bucket() -> AmazonS3 {
-    AmazonS3Builder::new()
-        .with_endpoint(bed("EVP_BED_S3_ENDPOINT"))
-        .with_allow_http(true)
-        .with_region(bed("EVP_BED_S3_REGION"))
-        .with_access_key_id(bed("EVP_BED_S3_ACCESS_KEY"))
-        .with_secret_access_key(bed("EVP_BED_S3_SECRET_KEY"))
-        .with_bucket_name(bed("EVP_BED_S3_BUCKET"))
-        .build()
-        .unwrap()
+/// A folder of the bucket that is nobody else's.
+pub(super) fn new_prefix() -> String {
+    format!("parts/worker/{}", Ids::os().nonce())
 }
 
 /// The example under its overlay, with this bed's addresses and places, as the operator writes it into a `ConfigMap`.

@@ -1,15 +1,13 @@
 //! The orders pipeline with two topics beside its tables: every order, and every change of a window. What readers of committed
 //! records see is what an evaluation of the ledger says, whatever becomes of workers and broker.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::process::Command;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use evp_api::reason;
+use evp_tests::bed;
 use evp_tests::oracle::{Expected, Table};
-use evp_tests::{bed, succeed};
 use evp_worker::checkpointer::{Moment, Step};
 use serde_json::{Value, json};
 
@@ -17,17 +15,17 @@ use super::broker::Broker;
 use super::cells::all_hold;
 use super::end_to_end::PLANTED;
 use super::pipeline::{Feed, Pipeline};
+use crate::parts::kafka::java;
+use crate::parts::kafka::records::{assert_told_apart, newest, number, value};
 use crate::parts::kafka::topic::{Record, Topic};
 
 const RECORDS: i64 = 700;
 
-/// Columns that are times: readers of tables tell them to the microsecond.
-const TIMES: [&str; 4] = [
-    "event_timestamp",
-    "kafka_ingest_ts",
-    "window_start",
-    "window_end",
-];
+/// What names a window, and what grows with each change of it.
+const WINDOW: ([&str; 3], &str) = (
+    ["window_start", "region", "product_category"],
+    "order_count",
+);
 
 /// The topics that a pipeline writes.
 pub(super) struct Written {
@@ -73,103 +71,11 @@ impl Written {
                 );
             }
         }
-        let dir = tempfile::tempdir().unwrap();
         let rows: Vec<_> = log.iter().map(value).collect();
-        compare(expected, Table::Bronze, &rows, dir.path());
-        compare(expected, Table::Gold, &newest(&totals), dir.path());
+        expected.assert_equals_rows(Table::Bronze, &rows);
+        let (names, grows) = WINDOW;
+        expected.assert_equals_rows(Table::Gold, &newest(&totals, &names, grows));
     }
-}
-
-/// The last change of each window. All changes of one have one key, so one partition and one order.
-fn newest(changes: &[Record]) -> Vec<Value> {
-    let mut windows: BTreeMap<String, Value> = BTreeMap::new();
-    for change in changes.iter().map(value) {
-        let names = ["window_start", "region", "product_category"];
-        let key = names.map(|name| change[name].to_string()).concat();
-        let before = windows.insert(key, change.clone());
-        let count = |row: &Value| row["order_count"].as_i64().unwrap();
-        assert!(before.is_none_or(|before| count(&before) < count(&change)));
-    }
-    windows.into_values().collect()
-}
-
-/// No two records are the same one, and epochs follow each other in every partition.
-fn assert_told_apart(records: &[Record]) {
-    let mut seen = BTreeSet::new();
-    let mut last: BTreeMap<i32, (u64, u64)> = BTreeMap::new();
-    for record in records {
-        let (epoch, row) = (number(record, "evp-epoch"), number(record, "evp-row"));
-        assert!(seen.insert((epoch, row)), "{record:?}");
-        let before = last.insert(record.partition, (epoch, row));
-        assert!(
-            before.is_none_or(|before| before < (epoch, row)),
-            "{record:?}"
-        );
-    }
-}
-
-fn header<'a>(record: &'a Record, name: &str) -> &'a str {
-    let found = record.headers.iter().find(|(key, _)| key == name);
-    &found.unwrap().1
-}
-
-fn number(record: &Record, name: &str) -> u64 {
-    header(record, name).parse().unwrap()
-}
-
-/// A record's row as foreign readers tell rows of tables.
-fn value(record: &Record) -> Value {
-    let mut row: Value = serde_json::from_str(record.value.as_ref().unwrap()).unwrap();
-    for name in TIMES {
-        if let Some(time) = row.get(name).and_then(Value::as_str) {
-            let time: jiff::Timestamp = time.parse().unwrap();
-            row[name] = json!(time.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string());
-        }
-    }
-    row
-}
-
-fn compare(expected: &Expected, table: Table, rows: &[Value], dir: &Path) {
-    let lines: Vec<_> = rows.iter().map(Value::to_string).collect();
-    let actual = dir.join(format!("{table:?}.jsonl"));
-    std::fs::write(&actual, lines.join("\n") + "\n").unwrap();
-    expected.assert_equals_dump(table, &[], &actual);
-}
-
-/// What Kafka's own consumer prints of a topic, by partition and in its order.
-fn read_by_java(topic: &Topic) -> Vec<String> {
-    let mut java = Command::new("java");
-    java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
-        .arg(format!("{}/*", bed("EVP_BED_KAFKA_LIBS")))
-        .arg("org.apache.kafka.tools.consumer.ConsoleConsumer")
-        .args(["--bootstrap-server", &topic.broker, "--topic", &topic.name])
-        .args(["--from-beginning", "--isolation-level", "read_committed"])
-        .args(["--timeout-ms", "5000"]);
-    for shown in ["partition", "headers", "key"] {
-        java.args(["--property", &format!("print.{shown}=true")]);
-    }
-    let printed = String::from_utf8(succeed(&mut java).stdout).unwrap();
-    // It tells on the same stream that nothing more came.
-    let records = printed
-        .lines()
-        .filter(|line| line.starts_with("Partition:"));
-    let mut lines: Vec<_> = records.map(str::to_owned).collect();
-    lines.sort_by_key(|line| line.split('\t').next().map(str::to_owned));
-    lines
-}
-
-fn as_java_prints(record: &Record) -> String {
-    let headers = record
-        .headers
-        .iter()
-        .map(|(key, value)| format!("{key}:{value}"));
-    [
-        format!("Partition:{}", record.partition),
-        headers.collect::<Vec<_>>().join(","),
-        record.key.clone().unwrap(),
-        record.value.clone().unwrap(),
-    ]
-    .join("\t")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,8 +99,7 @@ async fn topics_are_what_an_evaluation_of_the_ledger_says_to_kafkas_own_reader_t
     pipeline.assert_holds(&expected).await;
     written.assert_holds(&expected).await;
     for topic in [&written.log, &written.totals] {
-        let ours: Vec<_> = topic.committed().await.iter().map(as_java_prints).collect();
-        assert_eq!(read_by_java(topic), ours);
+        assert_eq!(java::read(topic), topic.committed().await);
     }
 }
 
@@ -343,8 +248,7 @@ async fn at_least_once_what_comes_again_is_told_by_its_headers() {
         assert_eq!(value(record), each[&name(record)]);
     }
     let rows: Vec<_> = each.into_values().collect();
-    let dir = tempfile::tempdir().unwrap();
-    compare(&feed.expected(), Table::Bronze, &rows, dir.path());
+    feed.expected().assert_equals_rows(Table::Bronze, &rows);
 }
 
 #[tokio::test(flavor = "multi_thread")]
