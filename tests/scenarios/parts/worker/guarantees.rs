@@ -2,7 +2,6 @@
 //! readers find in each sink is what an evaluation of the ledger says.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::sync::Arc;
 
 use evp_tests::oracle::{Expected, Table, parquet_rows};
@@ -10,7 +9,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use serde_json::{Value, json};
 
 use super::end_to_end::PLANTED;
-use super::pipeline::{Feed, Pipeline, bucket};
+use super::pipeline::{BRONZE, DEAD, Feed, GOLD, Pipeline, bucket};
 use super::postgres;
 use super::topics::Written;
 use crate::parts::postgres::world::World;
@@ -84,18 +83,12 @@ impl Everything {
     }
 
     async fn assert_holds(&self, expected: &Arc<Expected>) {
-        let tables = [Table::Bronze, Table::Gold];
-        self.pipeline.assert_tables(&tables, expected).await;
+        self.pipeline.assert_tables(&[BRONZE, GOLD], expected).await;
         self.topics.assert_holds(expected).await;
         let tables = [(Table::Bronze, "rows"), (Table::Gold, "sums")];
         postgres::assert_tables(&self.database, tables, expected).await;
-        let scratch = tempfile::tempdir().unwrap();
-        let copies = scratch.path().join("copies");
-        let mut out = std::fs::File::create(&copies).unwrap();
-        for row in parquet_rows(&self.pipeline.table("copies")) {
-            writeln!(out, "{row}").unwrap();
-        }
-        expected.assert_equals_dump(Table::Bronze, &[], &copies);
+        let copies = parquet_rows(&self.pipeline.table("copies"));
+        expected.assert_equals_rows(Table::Bronze, &copies);
     }
 }
 
@@ -131,8 +124,7 @@ async fn from_kafka_every_kind_of_sink_holds_what_an_evaluation_says_through_kil
     all.run_through_kills().await;
     let expected = feed.expected();
     all.assert_holds(&expected).await;
-    let dead = [Table::DeadLetters];
-    all.pipeline.assert_tables(&dead, &expected).await;
+    all.pipeline.assert_tables(&[DEAD], &expected).await;
 }
 
 /// A line that is not JSON would be cut where it holds a line end: rows that cannot be read are a matter of the shop's files.

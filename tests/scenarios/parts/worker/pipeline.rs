@@ -81,6 +81,11 @@ impl Feed {
     }
 }
 
+/// What the example writes, and the folders it is given.
+pub(super) const BRONZE: (Table, &str) = (Table::Bronze, "bronze");
+pub(super) const GOLD: (Table, &str) = (Table::Gold, "gold");
+pub(super) const DEAD: (Table, &str) = (Table::DeadLetters, "dead");
+
 /// A pipeline of its own: checkpoint, tables, Secrets.
 pub(super) struct Pipeline {
     pub(super) manifest: Value,
@@ -182,24 +187,16 @@ impl Pipeline {
 
     /// Stops the test unless foreign readers find exactly what is expected.
     pub(super) async fn assert_holds(&self, expected: &Arc<Expected>) {
-        let all = [Table::Bronze, Table::Gold, Table::DeadLetters];
-        self.assert_tables(&all, expected).await;
+        self.assert_tables(&[BRONZE, GOLD, DEAD], expected).await;
     }
 
-    /// The same for some of its tables.
-    pub(super) async fn assert_tables(&self, tables: &[Table], expected: &Arc<Expected>) {
-        let each: Vec<_> = tables
-            .iter()
-            .map(|&table| {
-                let path = match table {
-                    Table::Bronze => "bronze",
-                    Table::Gold => "gold",
-                    Table::DeadLetters => "dead",
-                };
-                let (expected, at) = (Arc::clone(expected), self.table(path));
-                tokio::task::spawn_blocking(move || expected.assert_equals(table, &at))
-            })
-            .collect();
+    /// The same for some of its tables, each with its folder.
+    pub(super) async fn assert_tables(&self, tables: &[(Table, &str)], expected: &Arc<Expected>) {
+        let compare = |&(table, path): &(Table, &str)| {
+            let (expected, at) = (Arc::clone(expected), self.table(path));
+            tokio::task::spawn_blocking(move || expected.assert_equals(table, &at))
+        };
+        let each: Vec<_> = tables.iter().map(compare).collect();
         for compared in each {
             compared.await.unwrap();
         }
