@@ -1,6 +1,7 @@
 //! The orders example and the demo of it, run by the command line on embedded parts, their tables read by foreign readers.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::Path;
 
 use evp_tests::oracle::{self, Table};
@@ -181,5 +182,34 @@ fn a_topic_that_the_manifest_writes_is_a_folder_of_a_local_run_and_no_broker_is_
             .arg(&file)
             .arg("--local")
             .arg(dir),
+    );
+}
+
+#[test]
+#[ignore = "runs the program: run by ./tests/run examples"]
+fn a_reader_that_has_enough_of_an_answer_hears_no_complaint() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (reader, answer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut query = evp(scratch.path());
+    query
+        .args(["query", "-f"])
+        .arg(root().join("examples/orders/pipeline.yaml"));
+    query.arg("--local").arg(scratch.path()).arg("SELECT 1");
+    let mut query = query
+        .stdout(answer)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    query
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert!(
+        query.wait().unwrap().success() && !said.contains("printed"),
+        "{said}"
     );
 }

@@ -1,5 +1,5 @@
 //! `docs/reference/semantics.md`: the rules of streams, each with the tests that hold it. A test holds a rule if its name begins with
-//! `rule_<number>_`, or if it is named in [`ALSO`].
+//! `rule_<number>_` or `rules_<number>_<number>_`, or if it is named in [`ALSO`].
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -169,6 +169,21 @@ const RULES: [(u32, Option<&str>); 40] = [
 
 /// Tests that hold a rule under another name.
 const ALSO: &[(u32, &str)] = &[
+    (13, "a_missing_or_null_required_field_names_itself"),
+    (
+        14,
+        "the_activity_example_holds_each_event_once_and_its_sums_also_when_all_is_sent_again",
+    ),
+    (22, "all_records_are_read_once_in_order_up_to_the_end"),
+    (22, "an_epoch_of_several_parts_arrives_whole_and_in_order"),
+    (
+        26,
+        "only_committed_transactions_are_read_and_their_marks_move_the_position",
+    ),
+    (
+        27,
+        "each_record_that_cannot_be_read_is_a_dead_letter_and_its_neighbours_are_unharmed",
+    ),
     (
         19,
         "ten_thousand_histories_of_windows_are_what_a_naive_evaluation_says",
@@ -223,9 +238,14 @@ fn collect(folder: &Path, name: &str, found: &mut BTreeMap<String, String>) {
     }
 }
 
-/// The number in a name such as `rule_6_lateness_is_judged`.
-fn rule_of(test: &str) -> Option<u32> {
-    test.strip_prefix("rule_")?.split('_').next()?.parse().ok()
+/// Does a test's name begin with this number, as in `rule_6_lateness_is_judged` or `rules_5_6_windows_are`?
+fn holds(test: &str, rule: u32) -> bool {
+    let numbers = test
+        .strip_prefix("rule_")
+        .or_else(|| test.strip_prefix("rules_"));
+    let words = numbers.into_iter().flat_map(|rest| rest.split('_'));
+    let mut numbers = words.map_while(|word| word.parse::<u32>().ok());
+    numbers.any(|number| number == rule)
 }
 
 fn document() -> String {
@@ -239,7 +259,7 @@ fn document() -> String {
             assert!(tests.contains_key(*test), "there is no test {test}");
             (*test).to_owned()
         });
-        let named = tests.keys().filter(|test| rule_of(test) == Some(number));
+        let named = tests.keys().filter(|test| holds(test, number));
         let held = named.cloned().chain(also).map(|test| {
             let file = &tests[&test];
             format!("[`{test}`](../../{file})")

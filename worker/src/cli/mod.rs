@@ -94,6 +94,16 @@ impl From<crate::store::StoreError> for Fault {
 }
 
 impl Fault {
+    /// As `head` does once it has what it wants.
+    fn is_of_a_reader_that_left(&self) -> bool {
+        match self {
+            Self::Print(error) | Self::Query(query::Error::Print(error)) => {
+                error.kind() == std::io::ErrorKind::BrokenPipe
+            }
+            _ => false,
+        }
+    }
+
     fn exit(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Findings(_) | Self::Query(query::Error::Sql(_)) => 1,
@@ -128,6 +138,9 @@ pub async fn run() -> ExitCode {
         Command::Worker(args) => worker::run(args).await,
     };
     done.unwrap_or_else(|fault| {
+        if fault.is_of_a_reader_that_left() {
+            return ExitCode::SUCCESS;
+        }
         let _ = writeln!(stderr(), "evp: {fault}");
         fault.exit()
     })
