@@ -40,6 +40,8 @@ pub struct Watermarks {
     registered: BTreeSet<SplitId>,
     /// Newest event time of accepted rows of the open epoch.
     open: BTreeMap<SplitId, i64>,
+    /// What the open epoch heard splits promise: nothing older follows.
+    promised: BTreeMap<SplitId, Micros>,
 }
 
 /// How a split stands to a watermark that went on without it (semantics 10).
@@ -70,6 +72,7 @@ impl Watermarks {
             decided: Snapshot::default(),
             registered: BTreeSet::new(),
             open: BTreeMap::new(),
+            promised: BTreeMap::new(),
         }
     }
 
@@ -77,7 +80,7 @@ impl Watermarks {
     pub fn restore(&mut self, snapshot: Snapshot) {
         self.decided = snapshot;
         self.registered.clear();
-        self.open.clear();
+        self.abandon();
     }
 
     /// W of the last decided epoch: what lateness is judged by (semantics 6).
@@ -108,6 +111,13 @@ impl Watermarks {
         *seen = newest.max(*seen);
     }
 
+    /// Nothing older than this follows in a split, whatever its delay. It counts like rows: at the close of the epoch, if that is
+    /// decided.
+    pub fn promise(&mut self, split: &SplitId, time: Micros) {
+        let seen = self.promised.entry(split.clone()).or_insert(time);
+        *seen = time.max(*seen);
+    }
+
     /// The watermark if the epoch closed now. W is the minimum over the splits that are not idle and never goes back; a
     /// split below W (new, or back from idleness) does not pull it down (semantics 3, 10).
     pub fn close(&self, idle: &BTreeSet<SplitId>) -> Closing {
@@ -118,6 +128,10 @@ impl Watermarks {
         for (split, newest) in &self.open {
             let w = splits.entry(split.clone()).or_default();
             *w = (*w).max(Some(Micros(newest.saturating_sub(self.delay))));
+        }
+        for (split, time) in &self.promised {
+            let w = splits.entry(split.clone()).or_default();
+            *w = (*w).max(Some(*time));
         }
         let lowest = splits
             .iter()
@@ -146,12 +160,13 @@ impl Watermarks {
         self.decided = closing.snapshot;
         self.registered
             .retain(|split| !self.decided.splits.contains_key(split));
-        self.open.clear();
+        self.abandon();
     }
 
     /// The open epoch is forgotten.
     pub fn abandon(&mut self) {
         self.open.clear();
+        self.promised.clear();
     }
 }
 
@@ -261,9 +276,25 @@ mod tests {
     }
 
     #[test]
+    fn a_promise_of_every_split_lifts_the_watermark_without_a_row_and_never_pulls_it_down() {
+        let mut source = source(2);
+        source.accept(&split(0), 100 * MINUTE);
+        source.promise(&split(0), Micros(50 * MINUTE));
+        source.promise(&split(1), Micros(50 * MINUTE));
+        assert_eq!(closes_at(&mut source, &[]), Some(50 * MINUTE));
+        source.promise(&split(0), Micros(20 * MINUTE));
+        source.promise(&split(1), Micros(95 * MINUTE));
+        source.promise(&split(1), Micros(93 * MINUTE));
+        assert_eq!(closes_at(&mut source, &[]), Some(90 * MINUTE));
+        assert_eq!(source.decided.splits[&split(1)], Some(Micros(95 * MINUTE)));
+        assert_eq!(source.decided.newest, Some(Micros(100 * MINUTE)));
+    }
+
+    #[test]
     fn an_abandoned_epoch_leaves_no_trace() {
         let mut source = source(1);
         source.accept(&split(0), 100 * MINUTE);
+        source.promise(&split(0), Micros(100 * MINUTE));
         source.abandon();
         assert_eq!(closes_at(&mut source, &[]), None);
     }

@@ -11,10 +11,11 @@ pub mod memory;
 pub mod probe;
 pub mod s3;
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -216,6 +217,32 @@ impl Location {
     }
 }
 
+/// What stands for all places.
+#[derive(Clone, Debug)]
+enum StandIn {
+    /// The one bucket there is.
+    #[cfg(test)]
+    Bucket(Arc<dyn ObjectStore>),
+    Memory(Memory),
+}
+
+/// Buckets that are there as long as this is: each is made when it is first named.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory(Arc<Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>>);
+
+/// The bucket that stands for this machine's folders; no real one may have such a name.
+const FOLDERS: &str = "local-folders_";
+
+impl Memory {
+    fn bucket(&self, name: &str) -> Arc<dyn ObjectStore> {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = buckets
+            .entry(name.to_owned())
+            .or_insert_with(|| Arc::new(object_store::memory::InMemory::new()));
+        Arc::clone(bucket)
+    }
+}
+
 /// All places that a pipeline's paths can name.
 #[derive(Clone, Debug)]
 pub struct Storage {
@@ -225,9 +252,8 @@ pub struct Storage {
     all_local: Option<PathBuf>,
     /// Folders that are not there are not made.
     reading_only: bool,
-    /// What every bucket stands in.
-    #[cfg(test)]
-    stand_in: Option<Arc<dyn ObjectStore>>,
+    /// What stands for every place.
+    stand_in: Option<StandIn>,
 }
 
 impl Storage {
@@ -239,7 +265,6 @@ impl Storage {
             mappings,
             all_local: None,
             reading_only: false,
-            #[cfg(test)]
             stand_in: None,
         }
     }
@@ -248,8 +273,17 @@ impl Storage {
     #[cfg(test)]
     pub(crate) fn on(bucket: Arc<dyn ObjectStore>) -> Self {
         Self {
-            stand_in: Some(bucket),
+            stand_in: Some(StandIn::Bucket(bucket)),
             ..Self::new(None, Secrets::new("/nowhere"), Vec::new())
+        }
+    }
+
+    /// Makes every bucket and every folder a place in this memory.
+    #[must_use]
+    pub(crate) fn in_memory(self, memory: Memory) -> Self {
+        Self {
+            stand_in: Some(StandIn::Memory(memory)),
+            ..self
         }
     }
 
@@ -276,9 +310,19 @@ impl Storage {
 
     /// Opens a path. A folder is created unless it is only read; nothing is asked of an object store yet.
     pub fn open(&self, path: &StoragePath) -> Result<Location, StoreError> {
-        #[cfg(test)]
-        if let (Some(stand_in), StoragePath::S3 { bucket, prefix }) = (&self.stand_in, path) {
-            return s3::open_on(stand_in, bucket, prefix);
+        match (&self.stand_in, path) {
+            #[cfg(test)]
+            (Some(StandIn::Bucket(one)), StoragePath::S3 { bucket, prefix }) => {
+                return s3::open_on(one, bucket, prefix);
+            }
+            (Some(StandIn::Memory(memory)), StoragePath::S3 { bucket, prefix }) => {
+                return s3::open_on(&memory.bucket(bucket), bucket, prefix);
+            }
+            (Some(StandIn::Memory(memory)), StoragePath::Local(dir)) => {
+                let prefix = dir.trim_start_matches('/');
+                return s3::open_on(&memory.bucket(FOLDERS), FOLDERS, prefix);
+            }
+            _ => {}
         }
         let open_local = |dir: &FilePath| open_local(dir, self.reading_only);
         match (self.folder(path), path) {
