@@ -116,7 +116,8 @@ pub async fn run() -> ExitCode {
     let quiet = !matches!(command, Command::Worker(_) | Command::Run(_));
     crate::logging::start(if quiet { "error" } else { OURS });
     let done = match command {
-        Command::Demo(args) => demo::run(args).await,
+        // Boxed: it holds a manifest, its plan and its world.
+        Command::Demo(args) => Box::pin(demo::run(args)).await,
         Command::Run(args) => run::run(args).await,
         Command::Check(args) => Ok(check::run(&args)),
         Command::Test(args) => test::run(args).await,

@@ -25,7 +25,7 @@ pub struct TestArgs {
     /// Folders with a manifest, `pipeline.yaml` or the only one there, and `tests.yaml`.
     #[arg(value_name = "DIR", required = true)]
     pub dirs: Vec<PathBuf>,
-    /// Write the results here as JUnit XML too.
+    /// Write the results here as `JUnit` XML too.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
 }

@@ -244,13 +244,11 @@ impl Source for ScriptedSource {
     }
 
     async fn poll(&mut self, budget: Budget, wait: Duration) -> Result<RawBatch, SourceError> {
-        match self.due() {
-            Some(part) => Ok(self.take(part, budget)),
-            None => {
-                self.clock.sleep(wait).await;
-                Ok(RawBatch::default())
-            }
+        if let Some(part) = self.due() {
+            return Ok(self.take(part, budget));
         }
+        self.clock.sleep(wait).await;
+        Ok(RawBatch::default())
     }
 
     async fn vouch(&mut self, positions: &SplitPositions) -> Result<(), SourceError> {

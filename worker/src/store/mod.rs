@@ -10,12 +10,12 @@ pub mod local;
 pub mod memory;
 pub mod probe;
 pub mod s3;
+mod stand_in;
 
-use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,6 +26,8 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use url::Url;
 
+pub(crate) use self::stand_in::Memory;
+use self::stand_in::StandIn;
 use crate::secrets::{self, Secrets};
 
 /// What a store calls the present content of an object. Two contents never have the same one, not even equal contents that
@@ -217,32 +219,6 @@ impl Location {
     }
 }
 
-/// What stands for all places.
-#[derive(Clone, Debug)]
-enum StandIn {
-    /// The one bucket there is.
-    #[cfg(test)]
-    Bucket(Arc<dyn ObjectStore>),
-    Memory(Memory),
-}
-
-/// Buckets that are there as long as this is: each is made when it is first named.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Memory(Arc<Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>>);
-
-/// The bucket that stands for this machine's folders; no real one may have such a name.
-const FOLDERS: &str = "local-folders_";
-
-impl Memory {
-    fn bucket(&self, name: &str) -> Arc<dyn ObjectStore> {
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = buckets
-            .entry(name.to_owned())
-            .or_insert_with(|| Arc::new(object_store::memory::InMemory::new()));
-        Arc::clone(bucket)
-    }
-}
-
 /// All places that a pipeline's paths can name.
 #[derive(Clone, Debug)]
 pub struct Storage {
@@ -273,7 +249,7 @@ impl Storage {
     #[cfg(test)]
     pub(crate) fn on(bucket: Arc<dyn ObjectStore>) -> Self {
         Self {
-            stand_in: Some(StandIn::Bucket(bucket)),
+            stand_in: Some(StandIn::One(bucket)),
             ..Self::new(None, Secrets::new("/nowhere"), Vec::new())
         }
     }
@@ -310,19 +286,8 @@ impl Storage {
 
     /// Opens a path. A folder is created unless it is only read; nothing is asked of an object store yet.
     pub fn open(&self, path: &StoragePath) -> Result<Location, StoreError> {
-        match (&self.stand_in, path) {
-            #[cfg(test)]
-            (Some(StandIn::Bucket(one)), StoragePath::S3 { bucket, prefix }) => {
-                return s3::open_on(one, bucket, prefix);
-            }
-            (Some(StandIn::Memory(memory)), StoragePath::S3 { bucket, prefix }) => {
-                return s3::open_on(&memory.bucket(bucket), bucket, prefix);
-            }
-            (Some(StandIn::Memory(memory)), StoragePath::Local(dir)) => {
-                let prefix = dir.trim_start_matches('/');
-                return s3::open_on(&memory.bucket(FOLDERS), FOLDERS, prefix);
-            }
-            _ => {}
+        if let Some(stand_in) = &self.stand_in {
+            return stand_in.open(path);
         }
         let open_local = |dir: &FilePath| open_local(dir, self.reading_only);
         match (self.folder(path), path) {

@@ -48,8 +48,8 @@ impl Cell {
     pub(super) fn same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Float(a), Self::Float(b)) => {
-                let most = a.abs().max(b.abs());
-                a == b || (a - b).abs() <= most * TOLERANCE || a.is_nan() && b.is_nan()
+                let close = (a - b).abs() <= a.abs().max(b.abs()) * TOLERANCE;
+                close || a.total_cmp(b).is_eq() || a.is_nan() && b.is_nan()
             }
             (Self::List(a), Self::List(b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b))

@@ -41,29 +41,27 @@ fn told(
             counts.push(format!("{count} {kind}"));
         }
     }
-    let mut text = format!(
-        "{what}: {} expected, {} found: {}\n",
+    let mut lines = vec![format!(
+        "{what}: {} expected, {} found: {}",
         rows(expected.len()),
         found.len(),
         counts.join(", ")
-    );
+    )];
     for &(e, f) in near {
-        text += &format!("  different     {}\n", shown(&expected[e]));
+        lines.push(format!("  different     {}", shown(&expected[e])));
         for (name, cell) in &expected[e] {
             let is = value(&found[f], name);
             if !is.is_some_and(|is| is.same(cell)) {
                 let is = is.map_or("absent".to_owned(), ToString::to_string);
-                text += &format!("                `{name}` is {is}, expected {cell}\n");
+                lines.push(format!("                `{name}` is {is}, expected {cell}"));
             }
         }
     }
-    for &e in missing {
-        text += &format!("  missing       {}\n", shown(&expected[e]));
-    }
-    for &f in beyond {
-        text += &format!("  not expected  {}\n", shown(&found[f]));
-    }
-    text
+    let missing = missing.iter().map(|&e| ("missing     ", &expected[e]));
+    let beyond = beyond.iter().map(|&f| ("not expected", &found[f]));
+    let others = missing.chain(beyond);
+    lines.extend(others.map(|(kind, row)| format!("  {kind}  {}", shown(row))));
+    lines.join("\n") + "\n"
 }
 
 fn rows(count: usize) -> String {
@@ -156,7 +154,7 @@ mod tests {
             "t: 2 rows expected, 2 found: 1 missing, 1 not expected\n  missing       {a: 1}\n  not expected  {a: 2}\n"
         );
         assert_eq!(
-            diff("t", &[], &[one.clone()]).unwrap(),
+            diff("t", &[], &[one]).unwrap(),
             "t: 0 rows expected, 1 found: 1 not expected\n  not expected  {a: 1}\n"
         );
     }

@@ -75,16 +75,16 @@ fn default(data_type: &DataType) -> Value {
 #[cfg(test)]
 mod tests {
     use evp_api::EventPipelineSpec;
+    use evp_api::plan::SourcePlan;
+    use evp_core::dead_letter::Reject;
     use evp_core::decode::{Decoder, MetaColumns};
-    use evp_core::files::{FileId, Place, Progress, SourceFile};
-    use evp_core::position::{Micros, Position, SplitId};
-    use evp_core::record::{RawBatch, RawRecord, Span};
+    use evp_core::position::Micros;
 
     use super::*;
     use crate::testing::cell::{Cell, shown};
+    use crate::testing::given;
 
-    /// The rows that the real decoder makes of records, and what it refuses.
-    fn decoded(format: Value, given: &[Value]) -> (Vec<String>, Vec<String>) {
+    fn source(format: &Value) -> SourcePlan {
         let spec = json!({
             "checkpoint": {"path": "s3://lake/_c"},
             "sources": [{"name": "in", "files": {"path": "s3://lake/in"}, "format": format, "schema": {"fields": [
@@ -94,63 +94,30 @@ mod tests {
             "sinks": [{"name": "out", "from": "in", "stdout": {}}],
         });
         let spec: EventPipelineSpec = serde_json::from_value(spec).unwrap();
-        let checked = evp_core::check::check(&spec).unwrap();
-        let source = &checked.plan.sources[0];
-        let file = SourceFile {
-            id: FileId {
-                path: "f".into(),
-                size: 0,
-                version: "".into(),
-            },
-            header: match &source.format {
-                FormatPlan::Csv(csv) => Some(header(csv, &source.schema)),
-                FormatPlan::Json => None,
-            },
-        };
-        let mut batch = RawBatch {
-            splits: vec![SplitId::partition(0)],
-            ..RawBatch::default()
-        };
-        batch.in_files.files.push(file.into());
-        for given in given {
-            let bytes = record(&source.format, &source.schema, given.as_object().unwrap());
-            let start = u32::try_from(batch.bytes.len()).unwrap();
-            batch.bytes.extend(bytes);
-            let end = u32::try_from(batch.bytes.len()).unwrap();
-            let (position, timestamp) = (Position(0), Micros(0));
-            let value = Some(Span { start, end });
-            batch.records.push(RawRecord {
-                split: 0,
-                position,
-                timestamp,
-                key: None,
-                value,
-            });
-            batch.in_files.places.push(Place {
-                file: 0,
-                line: 1,
-                after: Progress::default(),
-            });
-        }
-        let decoded = Decoder::new(source, MetaColumns::default()).decode(&batch);
+        evp_core::check::check(&spec)
+            .unwrap()
+            .plan
+            .sources
+            .remove(0)
+    }
+
+    /// The rows that the real decoder makes of records, and what it refuses.
+    fn decoded(format: &Value, given: &[Value]) -> (Vec<String>, Vec<String>) {
+        let source = source(format);
+        let given = given.iter().map(|columns| json!({"record": columns}));
+        let given = given::read(&source, &given.collect::<Vec<_>>(), "");
+        let batch = given.unwrap().received(&source, Micros(0)).all();
+        let decoded = Decoder::new(&source, MetaColumns::default()).decode(&batch);
+        let columns = decoded.rows.schema();
         let row = |i| {
-            let columns = decoded
-                .rows
-                .schema()
-                .fields()
-                .iter()
-                .zip(decoded.rows.columns())
-                .map(|(f, c)| (f.name().clone(), Cell::of(c, i)))
-                .collect::<Vec<_>>();
-            shown(&columns)
+            let columns = columns.fields().iter().zip(decoded.rows.columns());
+            let row = columns.map(|(f, c)| (f.name().clone(), Cell::of(c, i)));
+            shown(&row.collect::<Vec<_>>())
         };
-        let rejects = decoded
-            .rejects
-            .iter()
-            .map(|r| format!("{:?} {}", r.code, r.field.clone().unwrap_or_default()));
+        let reject = |r: &Reject| format!("{:?} {}", r.code, r.field.clone().unwrap_or_default());
         (
             (0..decoded.rows.num_rows()).map(row).collect(),
-            rejects.collect(),
+            decoded.rejects.iter().map(reject).collect(),
         )
     }
 
@@ -165,10 +132,7 @@ mod tests {
             json!({"csv": {}}),
             json!({"csv": {"delimiter": ";", "quote": "'", "nullText": "NULL"}}),
         ] {
-            let (rows, rejects) = decoded(
-                format.clone(),
-                &[full.clone(), absent.clone(), wrong.clone()],
-            );
+            let (rows, rejects) = decoded(&format, &[full.clone(), absent.clone(), wrong.clone()]);
             assert_eq!(
                 rows,
                 [

@@ -1,6 +1,5 @@
-//! Results as JUnit XML, as build servers read it.
+//! Results as `JUnit` XML, as build servers read it.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 /// The tests of one folder.
@@ -25,18 +24,17 @@ pub struct Case {
 
 /// The document.
 pub fn document(suites: &[Suite]) -> String {
-    let all = suites.iter().flat_map(|suite| &suite.cases);
-    let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    text += &format!("<testsuites{}>\n", totals(all));
-    for suite in suites {
-        let counts = totals(suite.cases.iter());
-        text += &format!("  <testsuite name=\"{}\"{counts}>\n", escaped(&suite.name));
-        for case in &suite.cases {
-            text += &of_case(&suite.name, case);
-        }
-        text += "  </testsuite>\n";
-    }
-    text + "</testsuites>\n"
+    let all = totals(suites.iter().flat_map(|suite| &suite.cases));
+    let suites: String = suites.iter().map(of_suite).collect();
+    let head = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>";
+    format!("{head}\n<testsuites{all}>\n{suites}</testsuites>\n")
+}
+
+fn of_suite(suite: &Suite) -> String {
+    let (name, counts) = (escaped(&suite.name), totals(suite.cases.iter()));
+    let cases = suite.cases.iter().map(|case| of_case(&suite.name, case));
+    let cases: String = cases.collect();
+    format!("  <testsuite name=\"{name}\"{counts}>\n{cases}  </testsuite>\n")
 }
 
 fn totals<'a>(cases: impl Iterator<Item = &'a Case>) -> String {
@@ -58,23 +56,14 @@ fn of_case(suite: &str, case: &Case) -> String {
         took,
         failure,
     } = case;
-    let (class, name) = (escaped(suite), escaped(name));
-    let mut text = format!(
-        "    <testcase classname=\"{class}\" name=\"{name}\" time=\"{:.3}\"",
-        took.as_secs_f64()
-    );
-    match failure {
-        None => text += "/>\n",
-        Some((message, details)) => {
-            let (message, details) = (escaped(message), escaped(details));
-            // Writing to a text does not fail.
-            let _ = write!(
-                text,
-                ">\n      <failure message=\"{message}\">{details}</failure>\n    </testcase>\n"
-            );
-        }
-    }
-    text
+    let (class, name, seconds) = (escaped(suite), escaped(name), took.as_secs_f64());
+    let head = format!("<testcase classname=\"{class}\" name=\"{name}\" time=\"{seconds:.3}\"");
+    let Some((message, details)) = failure else {
+        return format!("    {head}/>\n");
+    };
+    let (message, details) = (escaped(message), escaped(details));
+    let failure = format!("<failure message=\"{message}\">{details}</failure>");
+    format!("    {head}>\n      {failure}\n    </testcase>\n")
 }
 
 /// As text and as an attribute's value. Characters that XML 1.0 cannot hold at all become question marks.
