@@ -59,6 +59,9 @@ pub(super) fn read(fields: &Map<String, Value>, path: &str, subject: &Subject) -
             (DUPLICATES, Value::Object(counts)) => {
                 counted(counts, &at, subject).map(|counts| expected.duplicates = counts)
             }
+            (LATE | DUPLICATES, other) if !other.is_array() => {
+                wrong(&at, "counts by step, such as `{revenue: 1}`", other)
+            }
             (DEAD_LETTERS, _) => letters(value, &at).map(|l| expected.dead_letters = Some(l)),
             _ => sink(name, value, &at, subject).map(|(name, rows)| {
                 expected.sinks.insert(name, rows);

@@ -140,7 +140,7 @@ impl Reader<'_> {
             None
         };
         match form {
-            Some(form) if form != RECORD && self.are_columns(item) => self.ambiguous(form, path),
+            Some(form) if self.are_columns(item) => self.ambiguous(form, path),
             Some(ADVANCE) => self.advance(&item[ADVANCE], path),
             Some(RAW) => {
                 let value = match &item[RAW] {
@@ -182,9 +182,9 @@ impl Reader<'_> {
             self.source.name
         );
         let fault = Violation::new(Code::Misplaced, format!("{path}.{form}"), message);
-        Err(vec![fault.help(format!(
-            "write columns as `{{record: {{{form}: …}}}}`"
-        ))])
+        Err(vec![
+            fault.help("write columns as `{partition: 0, record: {…}}`"),
+        ])
     }
 
     /// The columns of a record as its bytes.
@@ -227,27 +227,17 @@ impl Reader<'_> {
         value: Option<Vec<u8>>,
         path: &str,
     ) -> Read<()> {
-        if let SourceKind::Files(_) = &self.source.kind
-            && let Some(name) = [PARTITION, KEY]
-                .into_iter()
-                .find(|n| around.contains_key(*n))
-        {
-            let message = format!("records of files have no `{name}`");
-            return refuse(Code::Misplaced, format!("{path}.{name}"), message);
-        }
         let partition = match around.get(PARTITION) {
             None => 0,
-            Some(number) => match number.as_i64().map(i32::try_from) {
-                Some(Ok(number)) if number >= 0 => number,
-                _ => {
-                    return wrong(
-                        format!("{path}.{PARTITION}"),
-                        "the number of a partition",
-                        number,
-                    );
-                }
-            },
+            Some(number) => partition(number, &format!("{path}.{PARTITION}"))?,
         };
+        if let SourceKind::Files(_) = &self.source.kind {
+            let odd = [(PARTITION, partition != 0), (KEY, around.contains_key(KEY))];
+            if let Some((name, _)) = odd.into_iter().find(|(_, is_odd)| *is_odd) {
+                let message = "records of files have one partition, 0, and no key";
+                return refuse(Code::Misplaced, format!("{path}.{name}"), message);
+            }
+        }
         let key = match around.get(KEY) {
             None | Some(Value::Null) => None,
             Some(Value::String(key)) => Some(key.clone().into_bytes()),
@@ -286,6 +276,20 @@ impl Reader<'_> {
         self.given.parts.push(Part::default());
         Ok(())
     }
+}
+
+fn partition(value: &Value, path: &str) -> Read<i32> {
+    let Value::Number(number) = value else {
+        return wrong(path.to_owned(), "the number of a partition", value);
+    };
+    let known = number.as_i64().and_then(|n| i32::try_from(n).ok());
+    known.filter(|n| *n >= 0).ok_or(()).or_else(|()| {
+        refuse(
+            Code::OutOfRange,
+            path,
+            format!("`{number}` is no number of a partition"),
+        )
+    })
 }
 
 /// An instant in RFC 3339.

@@ -30,8 +30,9 @@ use crate::store::Storage;
 use crate::supervise;
 use crate::virtual_time::{VirtualClock, block_on};
 
-/// Attempts of a life whose cause may heal by itself. Nothing here does: there is no world around that could.
-const MOST_ATTEMPTS: u32 = 3;
+/// Attempts of one process. There is no world around that could heal; but each attempt finds the records of a batch on which the
+/// engine itself fails.
+const MOST_ATTEMPTS: u32 = 20;
 
 /// Between two attempts.
 const HEALS_AFTER: Duration = Duration::from_secs(3);

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use super::*;
 use crate::manifest;
+use crate::mistake::{Mistake, while_made};
 
 const PIPELINE: &str = "
 apiVersion: eventpipeline.dev/v1alpha1
@@ -186,6 +187,38 @@ fn an_outcome_that_depends_on_the_order_of_partitions_is_found() {
 }
 
 #[test]
+fn what_a_worker_forgets_when_it_dies_is_missed_after_a_crash_and_not_before() {
+    for mistake in [Mistake::StateNotRestored, Mistake::ReadsFromTheBeginning] {
+        let (failed, passed) = while_made(mistake, || ran(&format!("{GIVEN}{EXPECT}")));
+        let variant = failed.map(|(variant, _)| variant);
+        assert!(
+            matches!(variant, Some(Variant::Crash(_))),
+            "{mistake:?}: {variant:?}"
+        );
+        assert_eq!(passed[0], Variant::Plain);
+    }
+}
+
+#[test]
+fn a_sink_may_be_named_as_a_count_is() {
+    let text = PIPELINE.replace("{name: all,", "{name: late,");
+    let manifests = manifest::read(&text, "pipeline.yaml").unwrap();
+    let subject = Subject::of(&manifests[0], Path::new("pipeline.yaml"));
+    let subject = subject.map_err(|e| e.to_string()).unwrap();
+    let text = "tests: [{name: t, given: {}, expect: {late: [{id: a}]}}]";
+    let tests = read(text, "tests.yaml", &subject).unwrap();
+    let (_, why) = run(&subject, &tests[0]).failed.unwrap();
+    assert_eq!(
+        why,
+        "late: 1 row expected, 0 found: 1 missing\n  missing       {id: a}\n"
+    );
+    let text =
+        "tests: [{name: t, given: {}, expect: {late: {revenue: 0}, duplicates: {unique: 0}}}]";
+    let tests = read(text, "tests.yaml", &subject).unwrap();
+    assert_eq!(run(&subject, &tests[0]).failed, None);
+}
+
+#[test]
 fn a_pipeline_that_stops_fails_its_test_and_says_why() {
     let text = PIPELINE.replace(
         "  deadLetter: {files: {path: s3://lake/_dead_letters}}\n",
@@ -243,6 +276,7 @@ tests:
     late: {revenu: 1, placed: 1}
     deadLetters: [{kode: Late}]
 - {name: t, given: {}, expect: {}}
+- {name: u, given: {}, expect: {late: 1}}
 ";
     assert_eq!(
         refused(text),
@@ -251,7 +285,7 @@ tests:
             "6:15 EVP1002 `orders` has no column `regoin` (did you mean `region`?)",
             "7:8 EVP1003 `at` is the event time, which has no default",
             "8:28 EVP2021 `soon` must be an RFC 3339 instant such as `2026-01-01T00:00:00Z`",
-            "9:19 EVP1004 expected the number of a partition, found a number",
+            "9:19 EVP2016 `-1` is no number of a partition",
             "10:8 EVP1002 `orders` has no column `raw`",
             "10:8 EVP1003 `at` is the event time, which has no default",
             "12:5 EVP1002 the pipeline has no sink `golf` (did you mean `gold`?)",
@@ -265,6 +299,7 @@ tests:
             "17:20 EVP1002 a dead letter has no column `kode` (did you mean `code`?)",
             "18:10 EVP2003 there is a test `t` already",
             "18:24 EVP1003 nothing is expected: the test could not fail",
+            "19:39 EVP1004 expected counts by step, such as `{revenue: 1}`, found a number",
         ]
     );
     let shape = "tests:\n- {name: 1, given: {orders: {}}, expected: {}}\n";
@@ -282,35 +317,35 @@ tests:
 
 #[test]
 fn a_column_with_the_name_of_a_form_is_never_taken_for_it_silently() {
-    let text = PIPELINE.replace(
-        "{name: region, type: string",
-        "{name: raw, type: string, optional: true}, {name: region, type: string",
-    );
+    let more =
+        "{name: raw, type: string, optional: true}, {name: record, type: string, optional: true}, ";
+    let text = PIPELINE.replace("{name: region,", &format!("{more}{{name: region,"));
     let manifests = manifest::read(&text, "pipeline.yaml").unwrap();
-    let subject = Subject::of(&manifests[0], Path::new("pipeline.yaml"))
-        .map_err(|e| e.to_string())
-        .unwrap();
+    let subject = Subject::of(&manifests[0], Path::new("pipeline.yaml"));
+    let subject = subject.map_err(|e| e.to_string()).unwrap();
     let of = |item: &str| {
-        let text = format!(
-            "tests: [{{name: t, given: {{orders: [{item}]}}, expect: {{deadLetters: 0}}}}]"
-        );
+        let given = format!("{{orders: [{item}]}}");
+        let text = format!("tests: [{{name: t, given: {given}, expect: {{deadLetters: 0}}}}]");
         read(&text, "tests.yaml", &subject).map_err(|found| found[0].message.clone())
     };
-    assert_eq!(
-        of("{raw: x}").unwrap_err(),
-        "`raw` is a column of `orders`, and a form of items too"
-    );
+    for form in ["raw", "record"] {
+        let refused = of(&format!("{{{form}: {{}}}}")).unwrap_err();
+        let told = format!("`{form}` is a column of `orders`, and a form of items too");
+        assert_eq!(refused, told);
+    }
     let bytes = |item: &str| {
-        of(item).unwrap()[0].scripts.values().next().unwrap().parts[0].records[0]
+        let scripts = of(item).unwrap().remove(0).scripts;
+        scripts.into_values().next().unwrap().parts[0].records[0]
             .value
             .clone()
     };
-    let time = "at: '2026-01-01T12:01:00Z'";
+    let columns = "raw: x, at: '2026-01-01T12:01:00Z'";
     let expected = br#"{"id":"","raw":"x","price":0,"at":"2026-01-01T12:01:00Z"}"#;
-    assert_eq!(
-        bytes(&format!("{{record: {{raw: x, {time}}}}}")).unwrap(),
-        expected
-    );
-    assert_eq!(bytes(&format!("{{raw: x, {time}}}")).unwrap(), expected);
+    for item in [
+        format!("{{{columns}}}"),
+        format!("{{partition: 0, record: {{{columns}}}}}"),
+    ] {
+        assert_eq!(bytes(&item).unwrap(), expected, "{item}");
+    }
     assert_eq!(bytes("{partition: 0, raw: x}").unwrap(), b"x");
 }
