@@ -57,11 +57,6 @@ pub async fn run(args: TestArgs) -> Result<ExitCode, Fault> {
     for folder in folders {
         suites.push(judge(folder).await?);
     }
-    if let Some(file) = &args.junit {
-        std::fs::write(file, document(&suites)).map_err(|e| {
-            Fault::Environment(format!("{} cannot be written: {e}", file.display()))
-        })?;
-    }
     let cases = || suites.iter().flat_map(|suite| &suite.cases);
     let failed = cases().filter(|case| case.failure.is_some()).count();
     writeln!(
@@ -69,6 +64,11 @@ pub async fn run(args: TestArgs) -> Result<ExitCode, Fault> {
         "{} passed, {failed} failed",
         cases().count() - failed
     )?;
+    if let Some(file) = &args.junit {
+        std::fs::write(file, document(&suites)).map_err(|e| {
+            Fault::Environment(format!("{} cannot be written: {e}", file.display()))
+        })?;
+    }
     Ok(ExitCode::from(u8::from(failed > 0)))
 }
 

@@ -125,9 +125,8 @@ pub(super) fn run(world: &World) -> Came {
         driver.live().await;
         judge(&universe, (world.input, world.events)).await
     });
-    let wrong = wrong.unwrap_or_default();
     let stuck = || vec!["nothing moves any more".to_owned()];
-    let judged = wrong.unwrap_or_else(stuck);
+    let judged = wrong.unwrap().unwrap_or_else(stuck);
     let ends = ends.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut wrong = badly(world, &ends);
     wrong.extend(judged);
