@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use evp_tests::root;
 
-const DOCUMENTS: [&str; 6] = [
+const DOCUMENTS: [&str; 7] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "docs/reliability.md",
+    "docs/tests.md",
     "examples/orders/README.md",
     "charts/evp/README.md",
 ];

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::stdout;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use evp_api::plan::{
@@ -30,6 +31,7 @@ use crate::source::Source;
 use crate::source::files::{self, Cut, FilesSource};
 use crate::source::generator::GeneratorSource;
 use crate::source::kafka::{self, KafkaSource};
+use crate::source::script::{ScriptedSource, Scripts};
 use crate::store::{Location, Storage, StoreError};
 
 /// The dead letters' own sink; no node of a manifest has this name.
@@ -52,6 +54,8 @@ pub struct Parts {
     pub budget: MemoryBudget,
     /// For generators: what they make.
     pub sample: Sample,
+    /// For tests of a pipeline: what sources hand out, by name, instead of what they read.
+    pub scripts: Scripts,
     /// For crash tests.
     pub crash: CrashPoints,
 }
@@ -79,6 +83,9 @@ pub struct Sample {
 
 /// Opens a source. It connects when it is first used. `kafka_sources` share the fetch queue's bytes.
 pub fn source(plan: &SourcePlan, parts: &Parts, kafka_sources: usize) -> Box<dyn Source> {
+    if let Some(script) = parts.scripts.get(&plan.name) {
+        return Box::new(ScriptedSource::new(Arc::clone(script), parts.clock.clone()));
+    }
     match &plan.kind {
         SourceKind::Kafka(kafka) => Box::new(KafkaSource::new(kafka::Parts {
             plan: kafka.clone(),
@@ -176,7 +183,11 @@ impl SinkOpener<'_> {
             SinkKind::Postgres(postgres) => Box::pin(self.postgres(plan, postgres, entry)).await,
             SinkKind::Parquet(parquet) => self.parquet(parquet, &plan.name, entry),
             SinkKind::Kafka(kafka) => self.kafka(kafka, &plan.name, entry).await,
-            SinkKind::Stdout => Ok(Box::new(StdoutSink::new(stdout()))),
+            // A test of a pipeline prints nothing of it.
+            SinkKind::Stdout if self.parts.scripts.is_empty() => {
+                Ok(Box::new(StdoutSink::new(stdout())))
+            }
+            SinkKind::Stdout => Ok(Box::new(StdoutSink::new(std::io::sink()))),
         }
     }
 

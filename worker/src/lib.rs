@@ -28,3 +28,5 @@ pub mod source;
 pub mod store;
 pub mod supervise;
 pub mod tasks;
+pub mod testing;
+mod virtual_time;

@@ -4,7 +4,7 @@
 //! which [`shape`] judges by the schema of the CustomResourceDefinition. What a manifest means is judged by
 //! [`evp_core::check::check`].
 
-mod shape;
+pub(crate) mod shape;
 
 use std::sync::LazyLock;
 

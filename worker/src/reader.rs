@@ -128,7 +128,8 @@ impl Reader {
 
     /// `None`: nobody listens.
     async fn hand_over(&mut self, batch: RawBatch) -> Option<()> {
-        if batch.records.is_empty() && batch.reached.is_empty() && batch.gaps.is_empty() {
+        let says_nothing = batch.reached.is_empty() && batch.promises.is_empty();
+        if batch.records.is_empty() && batch.gaps.is_empty() && says_nothing {
             return Some(());
         }
         for reached in &batch.reached {

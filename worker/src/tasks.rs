@@ -52,9 +52,8 @@ impl Tasks {
 
 /// Runs code that blocks where that is allowed. Waiting for it may be given up; it is not.
 pub fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-    #[cfg(test)]
-    if crate::simulation::runs_here() {
-        return crate::simulation::in_turn(job);
+    if crate::virtual_time::runs_here() {
+        return crate::virtual_time::in_turn(job);
     }
     tokio::task::spawn_blocking(job)
 }

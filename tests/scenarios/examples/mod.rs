@@ -4,6 +4,7 @@ mod activity;
 mod audit;
 mod orders;
 mod shop;
+mod tested;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -21,6 +21,8 @@ pub struct RawBatch {
     pub gaps: Vec<Gap>,
     /// Where records stand in files, for a source that reads files.
     pub in_files: InFiles,
+    /// What splits promise once all records of the batch are taken in.
+    pub promises: Vec<Promise>,
 }
 
 /// One undecoded record.
@@ -65,6 +67,15 @@ pub struct Reached {
     pub end: Option<Position>,
 }
 
+/// Nothing older than this follows in a split. Logs do not say such a thing of themselves; tests of a pipeline do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Promise {
+    /// The split.
+    pub split: SplitId,
+    /// The least event time of what follows.
+    pub time: Micros,
+}
+
 /// Records that were deleted before they could be read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Gap {
@@ -87,7 +98,7 @@ impl RawBatch {
         record.key.map(|span| &self.bytes[span.range()])
     }
 
-    /// Only these records, with what they hold; nothing is reached by them.
+    /// Only these records, with what they hold; nothing is reached or promised by them.
     #[must_use]
     pub fn only(&self, records: impl IntoIterator<Item = usize>) -> Self {
         let records: Vec<usize> = records.into_iter().collect();
@@ -117,6 +128,7 @@ impl RawBatch {
         first.reached.clone_from(&self.reached);
         second.reached.clone_from(&self.reached);
         second.in_files.notes.clone_from(&self.in_files.notes);
+        second.promises.clone_from(&self.promises);
         for reached in &mut first.reached {
             let of = |record: &&RawRecord| self.splits[record.split as usize] == reached.split;
             if let Some(next) = second.records.iter().find(of) {
@@ -171,6 +183,10 @@ mod tests {
             end: Some(Position(20)),
         };
         batch.reached = vec![reached(0, 8), reached(1, 10)];
+        batch.promises = vec![Promise {
+            split: SplitId::partition(1),
+            time: Micros(7),
+        }];
         let (first, second) = batch.split_at(2);
         let values = |part: &RawBatch| -> Vec<Vec<u8>> {
             let value = |r| part.value(r).unwrap().to_vec();
@@ -180,5 +196,6 @@ mod tests {
         assert_eq!(values(&second), [b"ccc"]);
         assert_eq!(first.reached, [reached(0, 6), reached(1, 10)]);
         assert_eq!(second.reached, batch.reached);
+        assert_eq!((first.promises, second.promises), (vec![], batch.promises));
     }
 }

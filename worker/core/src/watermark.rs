@@ -52,6 +52,8 @@ pub struct Watermarks {
     registered: BTreeSet<SplitId>,
     /// Newest event time of accepted rows of the open epoch.
     open: BTreeMap<SplitId, i64>,
+    /// What the open epoch heard splits promise: nothing older follows.
+    promised: BTreeMap<SplitId, Micros>,
 }
 
 /// How a split stands to a watermark that went on without it (semantics 10).
@@ -73,6 +75,7 @@ impl Watermarks {
             decided: Snapshot::default(),
             registered: BTreeSet::new(),
             open: BTreeMap::new(),
+            promised: BTreeMap::new(),
         }
     }
 
@@ -80,7 +83,7 @@ impl Watermarks {
     pub fn restore(&mut self, snapshot: Snapshot) {
         self.decided = snapshot;
         self.registered.clear();
-        self.open.clear();
+        self.abandon();
     }
 
     /// W of the last decided epoch: what lateness is judged by (semantics 6).
@@ -111,6 +114,13 @@ impl Watermarks {
         *seen = newest.max(*seen);
     }
 
+    /// Nothing older than this follows in a split, whatever its delay. It counts like rows: at the close of the epoch, if that is
+    /// decided.
+    pub fn promise(&mut self, split: &SplitId, time: Micros) {
+        let seen = self.promised.entry(split.clone()).or_insert(time);
+        *seen = time.max(*seen);
+    }
+
     /// The watermark if the epoch, which is of this time, closed now. W is the minimum over the splits that are not idle and
     /// never goes back; a split below W (new, or back from idleness) does not pull it down (semantics 3, 10).
     pub fn close(&self, idle: &BTreeSet<SplitId>, at: Micros) -> Snapshot {
@@ -121,6 +131,10 @@ impl Watermarks {
         for (split, newest) in &self.open {
             let w = closing.splits.entry(split.clone()).or_default();
             *w = (*w).max(Some(Micros(newest.saturating_sub(self.delay))));
+        }
+        for (split, time) in &self.promised {
+            let w = closing.splits.entry(split.clone()).or_default();
+            *w = (*w).max(Some(*time));
         }
         let holder = closing.holder(idle);
         let mut floor = holder.and_then(|split| closing.splits[split]);
@@ -140,12 +154,13 @@ impl Watermarks {
         self.decided = closing;
         self.registered
             .retain(|split| !self.decided.splits.contains_key(split));
-        self.open.clear();
+        self.abandon();
     }
 
     /// The open epoch is forgotten.
     pub fn abandon(&mut self) {
         self.open.clear();
+        self.promised.clear();
     }
 }
 
@@ -286,9 +301,25 @@ mod tests {
     }
 
     #[test]
+    fn a_promise_of_every_split_lifts_the_watermark_without_a_row_and_never_pulls_it_down() {
+        let mut source = source(2);
+        source.accept(&split(0), 100 * MINUTE);
+        source.promise(&split(0), Micros(50 * MINUTE));
+        source.promise(&split(1), Micros(50 * MINUTE));
+        assert_eq!(closes_at(&mut source, &[]), Some(50 * MINUTE));
+        source.promise(&split(0), Micros(20 * MINUTE));
+        source.promise(&split(1), Micros(95 * MINUTE));
+        source.promise(&split(1), Micros(93 * MINUTE));
+        assert_eq!(closes_at(&mut source, &[]), Some(90 * MINUTE));
+        assert_eq!(source.decided.splits[&split(1)], Some(Micros(95 * MINUTE)));
+        assert_eq!(source.decided.newest, Some(Micros(100 * MINUTE)));
+    }
+
+    #[test]
     fn an_abandoned_epoch_leaves_no_trace() {
         let mut source = source(1);
         source.accept(&split(0), 100 * MINUTE);
+        source.promise(&split(0), Micros(100 * MINUTE));
         source.abandon();
         assert_eq!(closes_at(&mut source, &[]), None);
     }

@@ -99,7 +99,21 @@ struct Armed {
     moment: Moment,
     /// Passes still to come, the crash included.
     left: AtomicU64,
+    ends: Ends,
 }
+
+/// What a crash point ends.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    /// The process.
+    Process,
+    /// What runs in it, which unwinds with [`Crashed`]: nothing that comes after the point is done.
+    Life,
+}
+
+/// What unwinds from a crash point of [`CrashPoints::of_life`].
+#[derive(Debug)]
+pub(crate) struct Crashed;
 
 impl CrashPoints {
     /// Nowhere.
@@ -121,6 +135,21 @@ impl CrashPoints {
     pub(crate) fn watched(by: Arc<dyn Watch>) -> Self {
         Self {
             watched: Some(by),
+            ..Self::default()
+        }
+    }
+
+    /// At the `nth` pass of a step what runs here ends, and the process goes on: the caller catches [`Crashed`].
+    pub(crate) fn of_life(step: Step, moment: Moment, nth: u64) -> Self {
+        let armed = Armed {
+            step,
+            sink: None,
+            moment,
+            left: AtomicU64::new(nth),
+            ends: Ends::Life,
+        };
+        Self {
+            armed: Some(Arc::new(armed)),
             ..Self::default()
         }
     }
@@ -149,6 +178,7 @@ impl CrashPoints {
                 sink,
                 moment,
                 left: AtomicU64::new(nth),
+                ends: Ends::Process,
             };
             Ok(Self {
                 armed: Some(Arc::new(armed)),
@@ -169,25 +199,28 @@ impl CrashPoints {
         if let Some(watch) = &self.watched {
             watch.passes(self.sink.as_ref(), step, moment);
         }
-        if self.due(step, moment) {
-            tracing::error!(
-                step = step.name(),
-                ?moment,
-                "crash point: the process ends here"
-            );
-            std::process::abort();
+        match self.due(step, moment) {
+            None => {}
+            Some(Ends::Process) => {
+                tracing::error!(
+                    step = step.name(),
+                    ?moment,
+                    "crash point: the process ends here"
+                );
+                std::process::abort();
+            }
+            Some(Ends::Life) => std::panic::resume_unwind(Box::new(Crashed)),
         }
     }
 
-    fn due(&self, step: Step, moment: Moment) -> bool {
-        let Some(armed) = &self.armed else {
-            return false;
-        };
+    fn due(&self, step: Step, moment: Moment) -> Option<Ends> {
+        let armed = self.armed.as_ref()?;
         let sink = self.sink.as_ref().map(NodeName::as_str);
-        armed.step == step
+        let is_due = armed.step == step
             && armed.moment == moment
             && (armed.sink.is_none() || armed.sink.as_deref() == sink)
-            && armed.left.fetch_sub(1, Ordering::Relaxed) == 1
+            && armed.left.fetch_sub(1, Ordering::Relaxed) == 1;
+        is_due.then_some(armed.ends)
     }
 }
 
@@ -206,7 +239,7 @@ mod tests {
             (Step::HeadSwap, Moment::After),
         ];
         assert_eq!(
-            passes.map(|(step, moment)| crash.due(step, moment)),
+            passes.map(|(step, moment)| crash.due(step, moment).is_some()),
             [false, false, false, true, false]
         );
     }
@@ -215,7 +248,7 @@ mod tests {
     fn a_crash_point_of_a_sink_is_due_for_that_sink_alone() {
         let crash = CrashPoints::parse("begin@gold:before").unwrap();
         let of = |name| crash.of_sink(&NodeName::new(name).unwrap());
-        let due = |crash: CrashPoints| crash.due(Step::Begin, Moment::Before);
+        let due = |crash: CrashPoints| crash.due(Step::Begin, Moment::Before).is_some();
         assert_eq!(
             [due(crash.clone()), due(of("bronze")), due(of("gold"))],
             [false, false, true]

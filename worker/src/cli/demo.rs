@@ -20,6 +20,8 @@ struct Demo {
     name: &'static str,
     /// The manifest, as it is in `examples/`.
     manifest: &'static str,
+    /// Its tests, as they are there.
+    tests: &'static str,
     /// Its `checkpoint.interval`; here it is [`INTERVAL`], for somebody watches.
     interval: &'static str,
     /// The source that reads the generator.
@@ -41,6 +43,7 @@ const DEMOS: [Demo; 3] = [ORDERS, SHOP, ACTIVITY];
 const ORDERS: Demo = Demo {
     name: "orders",
     manifest: include_str!("../../../examples/orders/pipeline.yaml"),
+    tests: include_str!("../../../examples/orders/tests.yaml"),
     interval: "interval: 30s",
     source: "orders",
     template: Template::Orders,
@@ -57,6 +60,7 @@ const ORDERS: Demo = Demo {
 const SHOP: Demo = Demo {
     name: "shop",
     manifest: include_str!("../../../examples/shop/pipeline.yaml"),
+    tests: include_str!("../../../examples/shop/tests.yaml"),
     interval: "interval: 10s",
     source: "raw",
     template: Template::Shop,
@@ -73,6 +77,7 @@ const SHOP: Demo = Demo {
 const ACTIVITY: Demo = Demo {
     name: "activity",
     manifest: include_str!("../../../examples/activity/pipeline.yaml"),
+    tests: include_str!("../../../examples/activity/tests.yaml"),
     interval: "interval: 30s",
     source: "incoming",
     template: Template::Activity,
@@ -96,7 +101,7 @@ pub struct DemoArgs {
     /// Which pipeline.
     #[arg(value_parser = PossibleValuesParser::new(DEMOS.map(|demo| demo.name)), default_value = "orders")]
     pub pipeline: String,
-    /// Where the manifest and the tables go; the same folder resumes.
+    /// Where the manifest, its tests and the tables go; the same folder resumes.
     #[arg(long, value_name = "DIR", default_value = "./evp-demo")]
     pub dir: PathBuf,
     /// End after this long; absent: on Ctrl-C, or after 30 s off a terminal.
@@ -111,7 +116,7 @@ pub struct DemoArgs {
 pub async fn run(args: DemoArgs) -> Result<ExitCode, Fault> {
     let demo = DEMOS.iter().find(|demo| demo.name == args.pipeline);
     let demo = demo.ok_or_else(|| Fault::Usage(format!("no demo `{}`", args.pipeline)))?;
-    let file = demo.write_manifest(&args.dir)?;
+    let file = demo.write_files(&args.dir)?;
     let _ = writeln!(
         stderr(),
         "{}: events from an embedded generator, tables below {}",
@@ -148,20 +153,26 @@ pub async fn run(args: DemoArgs) -> Result<ExitCode, Fault> {
 }
 
 impl Demo {
-    /// The manifest is written once: a user's changes stay.
-    fn write_manifest(&self, dir: &Path) -> Result<PathBuf, Fault> {
-        let file = dir.join("pipeline.yaml");
-        let wrote = std::fs::create_dir_all(dir).and_then(|()| {
-            if file.exists() {
-                Ok(())
-            } else {
-                std::fs::write(&file, self.manifest.replace(self.interval, INTERVAL))
-            }
-        });
-        wrote.map_err(|e| {
-            Fault::Environment(format!("{} cannot be written: {e}", file.display()))
-        })?;
-        Ok(file)
+    /// The manifest and its tests are written once: a user's changes stay. Gives the manifest.
+    fn write_files(&self, dir: &Path) -> Result<PathBuf, Fault> {
+        let manifest = dir.join("pipeline.yaml");
+        let text = self.manifest.replace(self.interval, INTERVAL);
+        for (file, text) in [
+            (&manifest, text.as_str()),
+            (&dir.join("tests.yaml"), self.tests),
+        ] {
+            let wrote = std::fs::create_dir_all(dir).and_then(|()| {
+                if file.exists() {
+                    Ok(())
+                } else {
+                    std::fs::write(file, text)
+                }
+            });
+            wrote.map_err(|e| {
+                Fault::Environment(format!("{} cannot be written: {e}", file.display()))
+            })?;
+        }
+        Ok(manifest)
     }
 
     fn binding(&self, limit: Option<i64>) -> Binding {
@@ -186,6 +197,7 @@ impl Demo {
         for sql in self.next {
             let _ = writeln!(stdout(), "  evp query {dir} '{sql}'");
         }
+        let _ = writeln!(stdout(), "  evp test {dir}");
     }
 }
 
@@ -214,7 +226,7 @@ mod tests {
     fn every_demo_is_an_example_that_its_generator_can_feed() {
         for demo in &DEMOS {
             let dir = tempfile::tempdir().unwrap();
-            let file = demo.write_manifest(dir.path()).unwrap();
+            let file = demo.write_files(dir.path()).unwrap();
             let manifest = super::super::one_manifest(&file).unwrap();
             assert!(demo.manifest.contains(demo.interval));
             let place = PlaceArgs {

@@ -13,6 +13,7 @@ pub mod query;
 pub mod query_command;
 pub mod run;
 mod table;
+pub mod test;
 pub mod view;
 pub mod worker;
 
@@ -44,6 +45,8 @@ enum Command {
     Run(run::RunArgs),
     /// Say exactly what the operator would say of a manifest
     Check(check::CheckArgs),
+    /// Test pipelines: records in, rows out, in virtual time
+    Test(test::TestArgs),
     /// Ask SQL questions of a pipeline's tables
     Query(query_command::QueryArgs),
     /// List the records that could not be processed: counts, then rows
@@ -123,9 +126,11 @@ pub async fn run() -> ExitCode {
     let quiet = !matches!(command, Command::Worker(_) | Command::Run(_));
     crate::logging::start(if quiet { "error" } else { OURS });
     let done = match command {
-        Command::Demo(args) => demo::run(args).await,
+        // Boxed: it holds a manifest, its plan and its world.
+        Command::Demo(args) => Box::pin(demo::run(args)).await,
         Command::Run(args) => run::run(args).await,
         Command::Check(args) => Ok(check::run(&args)),
+        Command::Test(args) => test::run(args).await,
         Command::Query(args) => query_command::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::Progress(args) => progress::run(args).await,

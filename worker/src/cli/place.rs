@@ -13,7 +13,7 @@ use super::query::{ParquetFolder, Written};
 use crate::job;
 use crate::manifest::Manifest;
 use crate::secrets::Secrets;
-use crate::store::{LocalMapping, Storage};
+use crate::store::{LocalMapping, Storage, StoreError};
 
 /// Where the paths of a manifest lead.
 #[derive(Clone, Debug, clap::Args)]
@@ -124,38 +124,39 @@ impl Place {
 
     /// Targets of the plan's tables, for questions about them.
     pub fn written(&self) -> Result<Written, Fault> {
-        let open = |path| {
-            let location = self.storage.open(path);
-            let location = location.map_err(|e| Fault::Environment(e.describe()))?;
-            Ok::<_, Fault>(job::target(&location))
-        };
-        let (mut tables, mut folders) = (BTreeMap::new(), Vec::new());
-        for sink in &self.checked.plan.sinks {
-            match &sink.kind {
-                SinkKind::Delta(delta) => {
-                    tables.insert(sink.name.to_string(), open(&delta.path)?);
-                }
-                SinkKind::Parquet(files) => {
-                    let folder = ParquetFolder {
-                        target: open(&files.path)?,
-                        schema: self.checked.sinks[&sink.name].clone(),
-                        partition_by: files.partition_by.clone(),
-                    };
-                    folders.push((sink.name.to_string(), folder));
-                }
-                SinkKind::Kafka(_) | SinkKind::Postgres(_) | SinkKind::Stdout => {}
-            }
-        }
-        let letters = self.checked.plan.dead_letter.as_ref();
-        let dead_letters = letters
-            .map(|d| Ok::<_, Fault>((open(&d.path)?, d.format)))
-            .transpose()?;
-        Ok(Written {
-            tables: tables.into_iter().collect(),
-            folders,
-            dead_letters,
-        })
+        Ok(written(&self.checked, &self.storage)?)
     }
+}
+
+/// Targets of a plan's tables in a storage.
+pub(crate) fn written(checked: &CheckedPlan, storage: &Storage) -> Result<Written, StoreError> {
+    let open = |path| storage.open(path).map(|location| job::target(&location));
+    let (mut tables, mut folders) = (BTreeMap::new(), Vec::new());
+    for sink in &checked.plan.sinks {
+        match &sink.kind {
+            SinkKind::Delta(delta) => {
+                tables.insert(sink.name.to_string(), open(&delta.path)?);
+            }
+            SinkKind::Parquet(files) => {
+                let folder = ParquetFolder {
+                    target: open(&files.path)?,
+                    schema: checked.sinks[&sink.name].clone(),
+                    partition_by: files.partition_by.clone(),
+                };
+                folders.push((sink.name.to_string(), folder));
+            }
+            SinkKind::Kafka(_) | SinkKind::Postgres(_) | SinkKind::Stdout => {}
+        }
+    }
+    let letters = checked.plan.dead_letter.as_ref();
+    let dead_letters = letters
+        .map(|d| Ok::<_, StoreError>((open(&d.path)?, d.format)))
+        .transpose()?;
+    Ok(Written {
+        tables: tables.into_iter().collect(),
+        folders,
+        dead_letters,
+    })
 }
 
 fn storage(checked: &CheckedPlan, args: &PlaceArgs) -> Storage {

@@ -26,6 +26,7 @@ use crate::report::Reporter;
 use crate::runtime::{Poison, Remedy, Start};
 use crate::server;
 use crate::settings::MemoryBudget;
+use crate::source::script::Scripts;
 use crate::supervise;
 use crate::tasks::Tasks;
 
@@ -97,6 +98,7 @@ pub fn prepare(manifest: &Manifest, args: &RunArgs, sample: Sample) -> Result<Lo
         topics: topics.map_or(Topics::Written, Topics::Folder),
         budget: MemoryBudget::of(args.memory.unwrap_or(MemoryBudget::DEFAULT_LIMIT)),
         sample,
+        scripts: Scripts::default(),
         crash: CrashPoints::none(),
     };
     Ok(Local {

@@ -23,6 +23,7 @@ use crate::runtime::{Poison, Start};
 use crate::secrets::Secrets;
 use crate::server;
 use crate::settings::{MemoryBudget, WorkerArgs};
+use crate::source::script::Scripts;
 use crate::store::Storage;
 use crate::supervise;
 use crate::tasks::Tasks;
@@ -93,6 +94,7 @@ fn lane(manifest: &Manifest, args: &WorkerArgs, waiting: Arc<dyn Report>) -> Res
         topics: Topics::Written,
         budget: MemoryBudget::of(args.memory.unwrap_or(MemoryBudget::DEFAULT_LIMIT)),
         sample: Sample::default(),
+        scripts: Scripts::default(),
         crash,
     };
     Ok(Start {

@@ -7,14 +7,14 @@ use evp_api::plan::{Code, Violation};
 use serde_json::{Map, Value};
 
 /// All findings; empty: the value has the shape.
-pub(super) fn check(value: &Value, schema: &Value) -> Vec<Violation> {
+pub(crate) fn check(value: &Value, schema: &Value) -> Vec<Violation> {
     let mut findings = Vec::new();
     node(value, schema, "", &mut findings);
     findings
 }
 
 /// What a value is, for people.
-pub(super) fn noun(value: &Value) -> &'static str {
+pub(crate) fn noun(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
         Value::Bool(_) => "a boolean",

@@ -77,7 +77,7 @@ impl Source for Log {
         })
     }
 
-    async fn vouch(&mut self) -> Result<(), SourceError> {
+    async fn vouch(&mut self, _: &SplitPositions) -> Result<(), SourceError> {
         Ok(())
     }
 

@@ -243,6 +243,9 @@ impl Filler {
                 self.dataflow.register(source, &reached.split);
             }
         }
+        for promise in &raw.promises {
+            self.dataflow.promise(source, &promise.split, promise.time);
+        }
         self.tables.take_in(source, raw);
         self.skips.passed(source, raw);
         self.bound.took(source, raw);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use evp_api::plan::NodeName;
+use evp_core::position::SplitPositions;
 use tokio_util::sync::CancellationToken;
 
 use super::fill::Open;
@@ -25,20 +26,23 @@ impl Runtime {
     ) -> Result<(), Halt> {
         let moved = |name: &&NodeName| open.body.positions.get(*name) != open.committed.get(*name);
         for name in self.sources.keys().filter(moved) {
-            self.vouches(&self.sources[name], reporter, stop).await?;
+            let none = SplitPositions::new();
+            let positions = open.body.positions.get(name).unwrap_or(&none);
+            let source = (&self.sources[name], positions);
+            self.vouches(source, reporter, stop).await?;
         }
         Ok(())
     }
 
     async fn vouches(
         &self,
-        source: &SharedSource,
+        (source, positions): (&SharedSource, &SplitPositions),
         reporter: &Reporter,
         stop: &CancellationToken,
     ) -> Result<(), Halt> {
         let mut told = false;
         loop {
-            let vouched = source.lock().await.vouch().await;
+            let vouched = source.lock().await.vouch(positions).await;
             let halt = match vouched {
                 Ok(()) => break,
                 Err(error @ SourceError::Stop { .. }) => return Err(error.into()),

@@ -12,7 +12,6 @@ use futures::StreamExt;
 use futures::future::LocalBoxFuture;
 use futures::stream::FuturesUnordered;
 
-use super::clock::{SimClock, block_on};
 use super::damage::{Damage, put_back};
 use super::judge::{in_short, judge};
 use super::pipeline::{Pipeline, sample};
@@ -28,8 +27,13 @@ use crate::report::Reporter;
 use crate::runtime::{Halt, Poison, Remedy, Start};
 use crate::secrets::Secrets;
 use crate::settings::MemoryBudget;
+use crate::source::script::Scripts;
 use crate::store::Storage;
 use crate::supervise;
+use crate::virtual_time::{BEGIN, VirtualClock, block_on};
+
+/// Longest simulated life: what takes longer never ends.
+const LONGEST: Duration = Duration::from_hours(12);
 
 /// Processes after which a world has no end.
 const MOST_PROCESSES: usize = 60;
@@ -93,7 +97,7 @@ struct Driver {
     world: World,
     universe: Arc<Universe>,
     script: Arc<Script>,
-    clock: Arc<SimClock>,
+    clock: Arc<VirtualClock>,
     processes: Vec<Arc<Process>>,
     running: FuturesUnordered<Life>,
     ends: Arc<Mutex<Vec<(usize, End)>>>,
@@ -105,7 +109,7 @@ struct Driver {
 pub(super) fn run(world: &World) -> Came {
     let universe = Arc::new(Universe::default());
     let script = Arc::new(Script::new(&world.faults));
-    let clock = Arc::new(SimClock::default());
+    let clock = Arc::new(VirtualClock::new(BEGIN, LONGEST));
     let ends = Arc::default();
     let driver = Driver {
         world: world.clone(),
@@ -122,7 +126,7 @@ pub(super) fn run(world: &World) -> Came {
         judge(&universe, (world.input, world.events)).await
     });
     let stuck = || vec!["nothing moves any more".to_owned()];
-    let judged = wrong.unwrap_or_else(stuck);
+    let judged = wrong.unwrap().unwrap_or_else(stuck);
     let ends = ends.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut wrong = badly(world, &ends);
     wrong.extend(judged);
@@ -267,6 +271,7 @@ impl Driver {
                 topics: Topics::Written,
                 budget,
                 sample: sample(),
+                scripts: Scripts::default(),
                 crash: CrashPoints::watched(process.clone()),
             },
             identity: Identity {

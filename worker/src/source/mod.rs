@@ -3,6 +3,7 @@
 pub mod files;
 pub mod generator;
 pub mod kafka;
+pub mod script;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +36,9 @@ pub trait Source: Send {
     async fn poll(&mut self, budget: Budget, wait: Duration) -> Result<RawBatch, SourceError>;
 
     /// Is all that was handed over since the seek still of the splits that it was said to be of? Asked after the last record of
-    /// an epoch and before the epoch is decided: a log that was replaced in between must not be taken for the old one.
-    async fn vouch(&mut self) -> Result<(), SourceError>;
+    /// an epoch and before the epoch is decided: a log that was replaced in between must not be taken for the old one. The epoch
+    /// ends before these positions; what was handed over behind them belongs to later ones.
+    async fn vouch(&mut self, positions: &SplitPositions) -> Result<(), SourceError>;
 
     /// The end of every split that there is now, as positions: what a bounded run reads up to. [`Position::OPEN`]: up to
     /// where the source first says that it is at its end. May be asked before a seek.

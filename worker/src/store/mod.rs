@@ -10,6 +10,7 @@ pub mod local;
 pub mod memory;
 pub mod probe;
 pub mod s3;
+mod stand_in;
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -25,6 +26,8 @@ use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use url::Url;
 
+pub(crate) use self::stand_in::Memory;
+use self::stand_in::StandIn;
 use crate::secrets::{self, Secrets};
 
 /// What a store calls the present content of an object. Two contents never have the same one, not even equal contents that
@@ -225,9 +228,8 @@ pub struct Storage {
     all_local: Option<PathBuf>,
     /// Folders that are not there are not made.
     reading_only: bool,
-    /// What every bucket stands in.
-    #[cfg(test)]
-    stand_in: Option<Arc<dyn ObjectStore>>,
+    /// What stands for every place.
+    stand_in: Option<StandIn>,
 }
 
 impl Storage {
@@ -239,7 +241,6 @@ impl Storage {
             mappings,
             all_local: None,
             reading_only: false,
-            #[cfg(test)]
             stand_in: None,
         }
     }
@@ -248,8 +249,17 @@ impl Storage {
     #[cfg(test)]
     pub(crate) fn on(bucket: Arc<dyn ObjectStore>) -> Self {
         Self {
-            stand_in: Some(bucket),
+            stand_in: Some(StandIn::One(bucket)),
             ..Self::new(None, Secrets::new("/nowhere"), Vec::new())
+        }
+    }
+
+    /// Makes every bucket and every folder a place in this memory.
+    #[must_use]
+    pub(crate) fn in_memory(self, memory: Memory) -> Self {
+        Self {
+            stand_in: Some(StandIn::Memory(memory)),
+            ..self
         }
     }
 
@@ -276,9 +286,8 @@ impl Storage {
 
     /// Opens a path. A folder is created unless it is only read; nothing is asked of an object store yet.
     pub fn open(&self, path: &StoragePath) -> Result<Location, StoreError> {
-        #[cfg(test)]
-        if let (Some(stand_in), StoragePath::S3 { bucket, prefix }) = (&self.stand_in, path) {
-            return s3::open_on(stand_in, bucket, prefix);
+        if let Some(stand_in) = &self.stand_in {
+            return stand_in.open(path);
         }
         let open_local = |dir: &FilePath| open_local(dir, self.reading_only);
         match (self.folder(path), path) {

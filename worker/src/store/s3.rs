@@ -92,7 +92,6 @@ fn location([once, patient]: Clients, bucket: &str, prefix: Path, url: Url) -> L
 }
 
 /// A prefix of the bucket that this store stands for: everything but the client itself is as it is in S3.
-#[cfg(test)]
 pub(super) fn open_on(
     stand_in: &Arc<dyn ObjectStore>,
     bucket: &str,

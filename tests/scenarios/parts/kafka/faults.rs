@@ -177,12 +177,12 @@ async fn a_topic_made_anew_under_a_running_source_is_vouched_for_no_more() {
     topic.send_all(0..5).await;
     let (mut source, _) = started(plan(&topic.name)).await;
     read_until(&mut source, |s| s.records.len() == 5).await;
-    source.vouch().await.unwrap();
+    source.vouch(&SplitPositions::new()).await.unwrap();
     topic.remake(1).await;
     topic.send_all(0..7).await;
     // Whatever a poll hands over now: at once, and as often as it is asked.
     for _ in 0..3 {
-        let error = source.vouch().await.unwrap_err();
+        let error = source.vouch(&SplitPositions::new()).await.unwrap_err();
         assert_eq!(reason(&error), "TopicReplaced", "{error}");
         let _ = source.poll(BUDGET, WAIT).await;
     }

@@ -60,6 +60,12 @@ impl Input {
         }
     }
 
+    pub(super) fn promise(&mut self, split: &SplitId, time: Micros) {
+        if let Some(of) = &mut self.time {
+            of.watermarks.promise(split, time);
+        }
+    }
+
     pub(super) fn decided(&self) -> Option<Micros> {
         self.time
             .as_ref()

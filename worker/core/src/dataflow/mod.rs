@@ -201,6 +201,13 @@ impl Dataflow {
         }
     }
 
+    /// Nothing older than this follows in a split.
+    pub fn promise(&mut self, source: &NodeName, split: &SplitId, time: Micros) {
+        if let Some(input) = self.inputs.get_mut(source) {
+            input.promise(split, time);
+        }
+    }
+
     /// Counts records of a source that are dead-lettered without being computed.
     pub fn condemn(&mut self, source: &NodeName, records: u64) {
         let counts = self.ledger.sources.entry(source.clone()).or_default();

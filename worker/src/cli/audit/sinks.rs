@@ -15,6 +15,7 @@ use crate::ids::Ids;
 use crate::job::{self, OpenError, Parts, Sample, SinkOpener, Topics};
 use crate::settings::MemoryBudget;
 use crate::sink::SinkError;
+use crate::source::script::Scripts;
 use crate::store::Location;
 
 /// What a sink answers.
@@ -89,6 +90,7 @@ async fn one(
         topics: place.topics.clone().map_or(Topics::Asked, Topics::Folder),
         budget: MemoryBudget::of(MemoryBudget::DEFAULT_LIMIT),
         sample: Sample::default(),
+        scripts: Scripts::default(),
         crash: CrashPoints::none(),
     };
     let opener = SinkOpener {

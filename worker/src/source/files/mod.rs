@@ -303,7 +303,7 @@ impl Source for FilesSource {
     }
 
     /// Each read names the version of the file that it wants, or looks again when the file's last byte is read.
-    async fn vouch(&mut self) -> Result<(), SourceError> {
+    async fn vouch(&mut self, _: &SplitPositions) -> Result<(), SourceError> {
         Ok(())
     }
 

@@ -169,7 +169,7 @@ impl Source for GeneratorSource {
         Ok(self.take(budget))
     }
 
-    async fn vouch(&mut self) -> Result<(), SourceError> {
+    async fn vouch(&mut self, _: &SplitPositions) -> Result<(), SourceError> {
         Ok(())
     }
 

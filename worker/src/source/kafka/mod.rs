@@ -102,7 +102,7 @@ impl Source for KafkaSource {
         answer.map_err(|_| gone())?
     }
 
-    async fn vouch(&mut self) -> Result<(), SourceError> {
+    async fn vouch(&mut self, _: &SplitPositions) -> Result<(), SourceError> {
         self.ask(Command::Vouch).await
     }
 

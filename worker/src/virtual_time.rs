@@ -1,5 +1,10 @@
-//! Time that stands still while anything can run, and jumps to the next sleeper when nothing can.
+//! Time that stands still while anything can run, and jumps to the next sleeper when nothing can: for the simulation and for
+//! tests of pipelines.
+//!
+//! All of a world runs on one thread. What it waits for must be in that thread or in memory: an answer from elsewhere is not
+//! seen coming, and time would jump past it. So code that blocks runs in turn here ([`in_turn`]).
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -10,19 +15,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use evp_core::position::Micros;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 
-/// 2026-01-01T00:00:00Z: when every simulation begins.
-const BEGIN: i64 = 1_767_225_600_000_000;
-
-/// Longest simulated life: what takes longer never ends.
-const LONGEST: Duration = Duration::from_hours(12);
+/// 2026-01-01T00:00:00Z.
+pub(crate) const BEGIN: Micros = Micros(1_767_225_600_000_000);
 
 /// One clock for all processes of a world.
-#[derive(Debug, Default)]
-pub(super) struct SimClock {
+#[derive(Debug)]
+pub(crate) struct VirtualClock {
+    begin: Micros,
+    /// What takes longer never ends.
+    longest: Duration,
     time: Mutex<Time>,
     /// The world itself was woken, which the runtime does not count as something that can run.
     woken: AtomicBool,
@@ -38,7 +44,18 @@ struct Time {
     sleepers: BTreeMap<(u64, u64), Waker>,
 }
 
-impl SimClock {
+impl VirtualClock {
+    /// A world that begins at that instant and lasts no longer.
+    pub(crate) fn new(begin: Micros, longest: Duration) -> Self {
+        Self {
+            begin,
+            longest,
+            time: Mutex::default(),
+            woken: AtomicBool::default(),
+            stuck: CancellationToken::new(),
+        }
+    }
+
     fn time<T>(&self, with: impl FnOnce(&mut Time) -> T) -> T {
         with(&mut self.time.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -51,7 +68,7 @@ impl SimClock {
         let next = self.time(|time| {
             let ((at, _), waker) = time.sleepers.pop_first()?;
             time.now = time.now.max(at);
-            (u128::from(time.now) < LONGEST.as_micros()).then_some(waker)
+            (u128::from(time.now) < self.longest.as_micros()).then_some(waker)
         });
         match next {
             Some(waker) => waker.wake(),
@@ -61,9 +78,10 @@ impl SimClock {
 }
 
 #[async_trait]
-impl Clock for SimClock {
+impl Clock for VirtualClock {
     fn now(&self) -> Micros {
-        Micros(BEGIN + i64::try_from(self.time(|t| t.now)).unwrap_or(i64::MAX))
+        let passed = i64::try_from(self.time(|t| t.now)).unwrap_or(i64::MAX);
+        Micros(self.begin.0.saturating_add(passed))
     }
 
     fn elapsed(&self) -> Duration {
@@ -81,7 +99,7 @@ impl Clock for SimClock {
 }
 
 struct Sleep<'a> {
-    clock: &'a SimClock,
+    clock: &'a VirtualClock,
     until: (u64, u64),
 }
 
@@ -107,14 +125,17 @@ impl Drop for Sleep<'_> {
     }
 }
 
-/// Runs a world to its end on this thread, in an order that is the same each time.
-pub(super) fn block_on<T>(clock: &Arc<SimClock>, world: impl Future<Output = T>) -> Option<T> {
+/// Runs a world to its end on this thread, in an order that is the same each time. `None`: nothing moves any more, or time is
+/// up.
+pub(crate) fn block_on<T>(
+    clock: &Arc<VirtualClock>,
+    world: impl Future<Output = T>,
+) -> std::io::Result<Option<T>> {
     let idle = Arc::clone(clock);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .on_thread_park(move || idle.advance())
-        .build()
-        .unwrap();
-    let _here = super::Here::enter();
+        .build()?;
+    let _here = Here::enter();
     let mut world = pin!(async {
         tokio::select! {
             biased;
@@ -122,18 +143,54 @@ pub(super) fn block_on<T>(clock: &Arc<SimClock>, world: impl Future<Output = T>)
             () = clock.stuck.cancelled() => None,
         }
     });
-    runtime.block_on(poll_fn(|context| {
+    Ok(runtime.block_on(poll_fn(|context| {
         clock.woken.store(false, Ordering::SeqCst);
         let waker = Waker::from(Arc::new(Woken {
             clock: Arc::clone(clock),
             waker: context.waker().clone(),
         }));
         world.as_mut().poll(&mut Context::from_waker(&waker))
-    }))
+    })))
+}
+
+thread_local! {
+    static HERE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, time is virtual on this thread.
+struct Here;
+
+impl Here {
+    fn enter() -> Self {
+        HERE.set(true);
+        Self
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        HERE.set(false);
+    }
+}
+
+/// Time is virtual on this thread.
+pub(crate) fn runs_here() -> bool {
+    HERE.get()
+}
+
+/// Runs what blocks when its turn comes, on the world's one thread.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "stands for the pool of threads, whose order no seed decides and whose answers no clock waits for"
+)]
+pub(crate) fn in_turn<T: Send + 'static>(
+    job: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    tokio::spawn(async move { job() })
 }
 
 struct Woken {
-    clock: Arc<SimClock>,
+    clock: Arc<VirtualClock>,
     waker: Waker,
 }
 
