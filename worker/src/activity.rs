@@ -77,6 +77,14 @@ impl Activity {
         }
     }
 
+    /// A source cannot be asked: where its splits end is not known, and none of them was seen to be quiet.
+    pub fn lost(&mut self, source: &NodeName) {
+        let splits = self.sources.get_mut(source);
+        for split in splits.into_iter().flat_map(|s| s.splits.values_mut()) {
+            (split.end, split.quiet_since) = (None, None);
+        }
+    }
+
     /// Splits that were at their end for the source's idle timeout.
     pub fn idle(&self, polled: Duration) -> BTreeMap<NodeName, BTreeSet<SplitId>> {
         let idle = |splits: &Splits, split: &Split| match (splits.idle_timeout, split.quiet_since) {
@@ -209,6 +217,23 @@ mod tests {
         activity.reached(&source(), &reach(6, 6), Duration::from_secs(50));
         assert_eq!(idle(&activity, 109), 0);
         assert_eq!(idle(&activity, 110), 1);
+    }
+
+    #[test]
+    fn rule_8_a_time_in_which_a_source_could_not_be_asked_makes_no_split_idle() {
+        let mut activity = watched();
+        activity.reached(&source(), &reach(5, 5), Duration::from_secs(0));
+        activity.lost(&source());
+        assert_eq!(idle(&activity, 600), 0);
+        let unknown = Reached {
+            end: None,
+            ..reach(5, 5)[0].clone()
+        };
+        activity.reached(&source(), &[unknown], Duration::from_secs(600));
+        assert_eq!(idle(&activity, 900), 0);
+        activity.reached(&source(), &reach(5, 5), Duration::from_secs(900));
+        assert_eq!(idle(&activity, 959), 0);
+        assert_eq!(idle(&activity, 960), 1);
     }
 
     #[test]

@@ -64,6 +64,23 @@ impl SinkKind {
         }
     }
 
+    /// Takes over how `other`, which has the same target, is reached: addresses, credentials, and whether its table may be made.
+    /// What rows become stays.
+    pub fn reach_as(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Kafka(kafka), Self::Kafka(now)) => {
+                kafka.bootstrap_servers.clone_from(&now.bootstrap_servers);
+                (kafka.tls, kafka.sasl) = (now.tls.clone(), now.sasl.clone());
+            }
+            (Self::Postgres(table), Self::Postgres(now)) => {
+                table.username.clone_from(&now.username);
+                (table.password, table.tls) = (now.password.clone(), now.tls.clone());
+                table.create_table.clone_from(&now.create_table);
+            }
+            _ => {}
+        }
+    }
+
     /// A column that must not be null for it: a row where it is becomes a dead letter.
     pub fn key_column(&self) -> Option<&String> {
         match self {

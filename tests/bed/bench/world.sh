@@ -8,11 +8,12 @@ BENCH=$PWD/tests/bed/bench
 bed() { bash "$BENCH/../bed" "$@"; }
 say() { printf '\n== %s (%d s)\n' "$*" "$SECONDS" >&2; }
 
-bring_up() { # bring_up PART…: of kafka, s3, postgres; and peer: Spark, and the Python environment that makes and checks orders
+bring_up() { # bring_up PART…: of kafka, s3, postgres; python: what reads Parquet; peer: Spark, and what makes and checks orders
   local part built=(tools) up=()
   for part; do
     case $part in
       peer) built+=(bench) ;;
+      python) built+=(python) ;;
       postgres) up+=(postgres) ;;
       *) built+=("$part") up+=("$part") ;;
     esac

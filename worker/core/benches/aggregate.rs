@@ -97,7 +97,7 @@ fn bench(c: &mut Criterion) {
                 || next.next().cloned(),
                 |rows| {
                     let _ = rows.map(|rows| aggregate.push(rows, Some(Micros(0))).is_ok());
-                    let closing = aggregate.close(Some(Micros(0)));
+                    let closing = aggregate.close(Some(Micros(0)), true);
                     let closing = closing.unwrap_or_else(|e| unreachable!("{e}"));
                     let (change, held) = (aggregate.change(&closing), StepState::default());
                     black_box(aggregate.writes(&closing, &change, &held).count());
@@ -121,7 +121,7 @@ fn bench_state(c: &mut Criterion) {
         assert!(pushed.is_ok());
     }
     let closing = aggregate
-        .close(None)
+        .close(None, true)
         .unwrap_or_else(|e| unreachable!("{e}"));
     let (change, held) = (aggregate.change(&closing), StepState::default());
     let write = || aggregate.writes(&closing, &change, &held);

@@ -3,6 +3,7 @@
 //! Owns the dataflow, what is read and what is staged. It does not know the checkpointer: an epoch is filled while the sinks
 //! of the last one are rolled forward.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,8 +47,8 @@ pub(super) struct Filler {
     pub(super) carried: Option<(NodeName, RawBatch)>,
     /// Time for which the sources could be polled (semantics 8).
     pub(super) polled: Duration,
-    /// A source could not be read, and that was told.
-    pub(super) troubled: bool,
+    /// Sources that cannot be read, and why.
+    pub(super) troubled: BTreeMap<NodeName, Halt>,
     pub(super) bound: RecordBound,
     pub(super) poison: Poison,
     /// Records that the manifest gives up and that are still ahead.
@@ -93,7 +94,9 @@ impl Filler {
             if self.is_reached(&open.body.positions) {
                 return Ok(Filled::Reached);
             }
-            let full = self.bound.is_full(open.records) || open.bytes >= bounds.max_bytes;
+            let full = self.bound.is_full(open.records)
+                || open.bytes >= bounds.max_bytes
+                || self.sinks.values().any(|sink| sink.is_full());
             let left = bounds
                 .interval
                 .saturating_sub(self.clock.elapsed().saturating_sub(open.since));
@@ -188,20 +191,22 @@ impl Filler {
             read = self.reads.recv() => read,
             () = self.clock.sleep(wait) => return Ok(self.waited(before)),
         };
-        self.waited(before);
         match read {
             Some(Read::Batch(source, raw)) => {
+                self.waited(before);
                 // Only what was told here is taken back: it may be a sink that is waited for.
-                if std::mem::take(&mut self.troubled) {
-                    reporter.source_trouble(None);
+                if self.troubled.remove(&source).is_some() {
+                    self.tell_trouble(reporter);
                 }
                 Ok(Next::Batch(source, raw))
             }
-            Some(Read::Unavailable(_, error)) => {
+            // While a source could not be asked, its splits were not seen to be quiet: this wait counts for nobody.
+            Some(Read::Unavailable(source, error)) => {
                 let halt = Halt::from(error);
                 tracing::warn!(code = halt.reason, "{}", halt.message);
-                self.troubled = true;
-                reporter.source_trouble(Some((halt.reason, &halt.message)));
+                self.activity.lost(&source);
+                self.troubled.insert(source, halt);
+                self.tell_trouble(reporter);
                 Ok(Next::Nothing)
             }
             Some(Read::Stopped(_, error)) => Err(error.into()),
@@ -210,6 +215,12 @@ impl Filler {
                 "the readers ended; they are started anew",
             )),
         }
+    }
+
+    /// What keeps the first troubled source from being read; nothing, once none is.
+    fn tell_trouble(&self, reporter: &Reporter) {
+        let first = self.troubled.values().next();
+        reporter.source_trouble(first.map(|halt| (halt.reason, halt.message.as_str())));
     }
 
     fn waited(&mut self, before: Duration) -> Next {

@@ -102,7 +102,7 @@ pub async fn start(start: &Start, stop: &CancellationToken) -> Result<Runtime, H
         activity,
         carried: None,
         polled: Duration::ZERO,
-        troubled: false,
+        troubled: BTreeMap::new(),
         bound,
         poison: start.poison.clone(),
         skips,
@@ -278,6 +278,21 @@ struct DecidedSinks<'a> {
     plan: Arc<CheckedPlan>,
 }
 
+impl DecidedSinks<'_> {
+    /// An old plan whose sinks are reached as they are today: who corrects an address or a Secret means what is undone too.
+    fn within_reach(&self, mut old: CheckedPlan) -> CheckedPlan {
+        for sink in &mut old.plan.sinks {
+            let mut today = self.start.checked.plan.sinks.iter();
+            let same =
+                today.find(|now| now.name == sink.name && now.kind.target() == sink.kind.target());
+            if let Some(same) = same {
+                sink.kind.reach_as(&same.kind);
+            }
+        }
+        old
+    }
+}
+
 #[async_trait]
 impl OpenSinks for DecidedSinks<'_> {
     async fn open(
@@ -290,7 +305,7 @@ impl OpenSinks for DecidedSinks<'_> {
             self.plan = if body.plan == self.start.checked.digest {
                 Arc::clone(&self.start.checked)
             } else {
-                Arc::new(old_plan(plan, body)?)
+                Arc::new(self.within_reach(old_plan(plan, body)?))
             };
         }
         let opener = SinkOpener {

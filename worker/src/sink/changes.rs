@@ -10,6 +10,7 @@ use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
+use evp_core::step::comparable;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -22,6 +23,12 @@ const MOST_BYTES: usize = 64 << 20;
 
 /// Most bytes of rows that are only added: half more than an epoch reads by default, for they may have columns of their own.
 const MOST_APPENDED: usize = 96 << 20;
+
+/// Bytes with which a set is full: an epoch that reads on closes then, so that a backlog is many epochs and not one too large.
+const FULL: usize = 24 << 20;
+
+/// What a key costs in the table of newest changes beside its bytes.
+const KEY: usize = 64;
 
 /// The column that says which rows are deletes. Its name holds a character that table columns cannot have.
 const DELETE: &str = "delete?;";
@@ -86,7 +93,7 @@ impl Keys {
         let columns: Vec<ArrayRef> = self
             .at
             .iter()
-            .map(|&i| Arc::clone(rows.column(i)))
+            .map(|&i| comparable(rows.column(i)))
             .collect();
         self.converter.convert_columns(&columns)
     }
@@ -101,6 +108,8 @@ pub(super) struct ChangeSet {
     apart: Option<u64>,
     batches: Vec<RecordBatch>,
     bytes: usize,
+    /// Of the keys in `newest`.
+    key_bytes: usize,
     newest: HashMap<Box<[u8]>, (usize, usize)>,
 }
 
@@ -115,6 +124,7 @@ impl ChangeSet {
             apart: None,
             batches: Vec::new(),
             bytes: 0,
+            key_bytes: 0,
             newest: HashMap::new(),
         }
     }
@@ -164,14 +174,22 @@ impl ChangeSet {
             match place {
                 Entry::Occupied(_) if self.first_stays => {}
                 Entry::Occupied(mut there) => drop(there.insert((batch, row))),
-                Entry::Vacant(free) => drop(free.insert((batch, row))),
+                Entry::Vacant(free) => {
+                    self.key_bytes += free.key().len() + KEY;
+                    free.insert((batch, row));
+                }
             }
         }
         self.keep(rows, delete)?;
-        if self.bytes > MOST_BYTES {
+        if self.bytes + self.key_bytes > MOST_BYTES {
             self.compact()?;
         }
-        Ok(self.bytes <= MOST_BYTES)
+        Ok(self.bytes + self.key_bytes <= MOST_BYTES)
+    }
+
+    /// Much is staged; what it takes is known to a batch or two.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes + self.key_bytes >= FULL
     }
 
     fn keep(&mut self, rows: &RecordBatch, delete: BooleanArray) -> Result<(), ArrowError> {
@@ -216,7 +234,7 @@ impl ChangeSet {
     pub(super) fn clear(&mut self) {
         self.batches.clear();
         self.newest.clear();
-        self.bytes = 0;
+        (self.bytes, self.key_bytes) = (0, 0);
     }
 }
 

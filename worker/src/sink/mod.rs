@@ -26,6 +26,12 @@ pub trait Sink: Send {
     /// Takes rows of the open epoch in. All bytes are durable only after [`Sink::seal`].
     async fn stage(&mut self, batch: SinkBatch) -> Result<(), SinkError>;
 
+    /// So much is staged that the epoch should close: staging on is an error one day. What comes at the close itself must still
+    /// fit.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// Ends staging of the open epoch: what must be done once it is decided. `None`: nothing (no intent is written).
     async fn seal(&mut self, epoch: Epoch) -> Result<Option<serde_json::Value>, SinkError>;
 

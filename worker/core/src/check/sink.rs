@@ -42,6 +42,7 @@ pub(super) fn check(
                 faults.extend(partitions_refused(partitions, &written));
             }
             SinkKind::Parquet(files) => {
+                faults.extend(unstored(sink, &written, "Parquet files", &from));
                 let partitions = (
                     &*files.partition_by,
                     &*format!("{path}.parquet.partitionBy"),
@@ -84,21 +85,25 @@ fn key_changed(sink: &SinkPlan, key: &str, path: &str) -> Violation {
         .help(format!("select `{key}` as it is"))
 }
 
+/// Columns whose types the files of `what` cannot hold.
+fn unstored(sink: &SinkPlan, columns: &SchemaRef, what: &str, path: &str) -> Vec<Violation> {
+    let fields = columns.fields().iter();
+    let refused = |field: &FieldRef| {
+        let (name, from, found) = (field.name(), &sink.from, field.data_type());
+        let message = format!("`{name}` of `{from}` is {found}, which {what} cannot hold");
+        let help = format!("CAST `{name}` to another type in a query step");
+        Violation::new(Code::ColumnType, path, message).help(help)
+    };
+    let fields = fields.filter(|field| !is_stored(field.data_type()));
+    fields.map(refused).collect()
+}
+
 fn delta_refuses(sink: &SinkPlan, columns: &SchemaRef, path: &str) -> Vec<Violation> {
-    let mut faults = Vec::new();
+    let mut faults = unstored(sink, columns, "a Delta table", path);
     let fields = columns.fields();
     for (i, field) in fields.iter().enumerate() {
         let name = field.name();
         let fault = |code, message: String| Violation::new(code, path, message);
-        if !is_stored(field.data_type()) {
-            let message = format!(
-                "`{name}` of `{}` is {}, which a Delta table cannot hold",
-                sink.from,
-                field.data_type()
-            );
-            let help = format!("CAST `{name}` to another type in a query step");
-            faults.push(fault(Code::ColumnType, message).help(help));
-        }
         let help = format!("give `{name}` another name with AS in a query step");
         if name.is_empty() || has_bad_name(field) {
             let message = format!(

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::array::BooleanArray;
 use arrow::record_batch::RecordBatch;
 use datafusion_common::DataFusionError;
-use evp_api::plan::{Late, NodeName, Plan};
+use evp_api::plan::{Late, Mode, NodeName, Plan, StepKind};
 
 use crate::check::{CheckedPlan, StepPlanned};
 use crate::dead_letter::Reject;
@@ -82,6 +82,8 @@ enum Step {
     Aggregate {
         aggregate: Box<Aggregate>,
         late: Late,
+        /// A sink below it takes windows before they close.
+        shows_changes: bool,
     },
 }
 
@@ -145,6 +147,7 @@ impl Dataflow {
                     StepPlanned::Aggregate(planned) => Step::Aggregate {
                         late: planned.plan.late,
                         aggregate: Box::new(Aggregate::new(planned.clone())?),
+                        shows_changes: shows_changes(plan, &step.name),
                     },
                 };
                 Ok(Node {
@@ -272,9 +275,13 @@ impl Dataflow {
                 let closing = dedupe.close(watermark);
                 (dedupe.change(&closing), Closing::Dedupe(closing))
             }
-            Step::Aggregate { aggregate, .. } => {
+            Step::Aggregate {
+                aggregate,
+                shows_changes,
+                ..
+            } => {
                 let closing = aggregate
-                    .close(watermark)
+                    .close(watermark, *shows_changes)
                     .map_err(|e| failed_at_close(&name, e))?;
                 (aggregate.change(&closing), Closing::Aggregate(closing))
             }
@@ -318,6 +325,17 @@ impl Dataflow {
     }
 }
 
+/// A sink in `Update` mode hangs on this aggregate, with nothing but steps without memory between.
+fn shows_changes(plan: &Plan, aggregate: &NodeName) -> bool {
+    let updates = plan.sinks.iter().filter(|sink| sink.mode == Mode::Update);
+    let above = |from: &NodeName| {
+        let mut above = std::iter::successors(plan.step(from), |step| plan.step(&step.from));
+        above.find(|step| matches!(step.kind, StepKind::Aggregate(_)))
+    };
+    let mut above = updates.filter_map(|sink| above(&sink.from));
+    above.any(|step| &step.name == aggregate)
+}
+
 fn sink_ends(plan: &Plan, checked: &CheckedPlan) -> Vec<SinkEnd> {
     let end = |sink: &evp_api::plan::SinkPlan| {
         let above = checked.columns.get(&sink.from)?;
@@ -329,7 +347,7 @@ fn sink_ends(plan: &Plan, checked: &CheckedPlan) -> Vec<SinkEnd> {
                 .filter_map(|f| above.index_of(f.name()).ok())
                 .collect()
         });
-        let update = sink.mode == evp_api::plan::Mode::Update;
+        let update = sink.mode == Mode::Update;
         let key = sink.kind.key_column();
         let key = key.and_then(|key| above.index_of(key).ok());
         Some(SinkEnd {

@@ -81,8 +81,12 @@ impl Body {
                 .is_some_and(|f| f == fingerprint)
                 && begin.before.get(step) == begin.after.get(step)
         };
+        // What a source of files has read goes where its positions go: it stays, also while the source is out of the plan.
+        let is_source = |name: &NodeName| {
+            self.positions.contains_key(name) && !begin.fingerprints.contains_key(name)
+        };
         next.state
-            .retain(|step, state| fits(step, &state.fingerprint));
+            .retain(|step, state| is_source(step) || fits(step, &state.fingerprint));
         for step in self
             .state
             .keys()

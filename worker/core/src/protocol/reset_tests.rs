@@ -144,3 +144,15 @@ fn a_chain_leads_from_the_source_to_the_step() {
     );
     assert_eq!(chains(&json!({"sinks": ["gold"]})), Chains::new());
 }
+
+#[test]
+fn what_a_source_has_read_stays_with_its_positions_while_the_source_is_out_of_the_plan() {
+    let mut last = body();
+    let raw = name("raw");
+    last.positions.insert(raw.clone(), [].into());
+    let table = StepState::new("files/1 s3://shop/raw".to_owned());
+    last.state.insert(raw.clone(), table.clone());
+    let same = [("sums", "a"), ("counts", "b")];
+    let next = reset(&last, 1, same, &["orders", "sums"]);
+    assert_eq!(next.state.get(&raw), Some(&table));
+}

@@ -189,14 +189,22 @@ impl Aggregate {
     }
 
     /// Closes the epoch at the new watermark: merges, finds what changed and which windows close. The stored state is as
-    /// before until [`Self::commit`].
-    pub fn close(&mut self, watermark: Option<Micros>) -> Result<Closing, DataFusionError> {
+    /// before until [`Self::commit`]. `shows_changes`: somebody takes windows before they close; what nobody takes is not judged.
+    pub fn close(
+        &mut self,
+        watermark: Option<Micros>,
+        shows_changes: bool,
+    ) -> Result<Closing, DataFusionError> {
         let Self { open, measures, .. } = self;
         let nothing = RecordBatch::new_empty(self.plan.output.clone());
         match &self.kept {
             Kept::Windows(state) => {
                 let merged = state.merge(&mut open.partial, &open.groups, measures)?;
-                let changed = self.emit(merged.changed().collect())?;
+                let changed = if shows_changes {
+                    self.emit(merged.changed().collect())?
+                } else {
+                    nothing
+                };
                 let closes = |start: i64| watermark.is_some_and(|w| self.is_closed(start, w));
                 let merged = state.closing(merged, closes);
                 let closed = self.emit(state.closed_rows(&merged).into_iter().collect())?;

@@ -18,7 +18,7 @@ use datafusion_common::DataFusionError;
 use evp_api::plan::DedupeLate;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use super::Rows;
+use super::{Rows, comparable};
 use crate::check::DedupePlanned;
 use crate::dead_letter::{Reject, RejectCode};
 use crate::position::{Epoch, Micros};
@@ -333,7 +333,10 @@ impl Hasher {
         keys: &[usize],
     ) -> Result<Vec<(NonZeroU128, u32)>, DataFusionError> {
         let of = |columns: &[usize]| -> Vec<ArrayRef> {
-            columns.iter().map(|&i| batch.column(i).clone()).collect()
+            columns
+                .iter()
+                .map(|&i| comparable(batch.column(i)))
+                .collect()
         };
         let keys = self.keys.convert_columns(&of(keys))?;
         let contents = self.content.convert_columns(&of(&self.columns))?;

@@ -8,8 +8,9 @@ pub mod validate;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute;
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use datafusion_common::DataFusionError;
@@ -77,6 +78,26 @@ impl Rows {
             rows.iter().map(|&row| self.origin[row as usize]).collect()
         };
         Ok(Self { batch, origin })
+    }
+}
+
+/// A key column as it is compared: SQL takes `-0.0` and `0.0` for equal, and databases all that are no numbers; arrow's row format
+/// tells them apart.
+pub fn comparable(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
+        DataType::Float32 => {
+            let floats = column.as_primitive::<Float32Type>();
+            Arc::new(
+                floats.unary::<_, Float32Type>(|x| if x.is_nan() { f32::NAN } else { x + 0.0 }),
+            )
+        }
+        DataType::Float64 => {
+            let floats = column.as_primitive::<Float64Type>();
+            Arc::new(
+                floats.unary::<_, Float64Type>(|x| if x.is_nan() { f64::NAN } else { x + 0.0 }),
+            )
+        }
+        _ => Arc::clone(column),
     }
 }
 

@@ -123,6 +123,18 @@ impl Topic<'_> {
         found.get(name)?.value.clone()
     }
 
+    /// Refuses a topic that keeps the last record of each key, for records that have none.
+    pub(super) fn takes_records_without_keys(&self) -> Result<(), SinkError> {
+        match self.setting("cleanup.policy") {
+            Some(policy) if policy.contains("compact") => Err(self.place.stop(
+                reason::TOPIC_MISMATCH,
+                "it is compacted and takes no records without keys: name a column with `keyColumn`, or set its cleanup.policy to \
+                 delete",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// The largest record batch that the topic takes. An error: it is not there.
     pub(super) fn largest(&self) -> Result<usize, SinkError> {
         if self.partitions()?.is_none() {

@@ -106,11 +106,16 @@ impl Writer {
         read.map_err(|e| Place::secret(&e))
     }
 
-    /// The largest record batch that the topic takes.
+    /// The largest record batch that the topic takes. An error: it takes no records like ours.
     pub(super) fn look(&self) -> Result<usize, SinkError> {
         let connection = self.connection()?;
         let cluster = Cluster::new(&connection, &self.place)?;
-        cluster.topic(&self.place, &self.plan.topic).largest()
+        let topic = cluster.topic(&self.place, &self.plan.topic);
+        let largest = topic.largest()?;
+        if self.plan.key_column.is_none() {
+            topic.takes_records_without_keys()?;
+        }
+        Ok(largest)
     }
 
     /// What the progress topic says, whoever is writing it.

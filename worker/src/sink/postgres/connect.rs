@@ -92,6 +92,11 @@ impl Failure {
     }
 }
 
+/// Of each session: no lock is waited for longer than that, and a client that vanished is noticed by the server within two
+/// minutes, also in the middle of a COPY.
+const SESSION: &str = "SET lock_timeout = '30s'; SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 15; \
+    SET tcp_keepalives_count = 4; SET tcp_user_timeout = '90s'";
+
 /// A connection. Dropped, it is closed, and the server rolls back what was not committed.
 pub(super) struct Session {
     pub(super) client: Client,
@@ -151,6 +156,8 @@ impl Server {
                 tracing::debug!(%error, "a connection to PostgreSQL ended");
             }
         });
+        let set = client.batch_execute(SESSION).await;
+        set.map_err(|e| self.error("a session cannot be begun", &e))?;
         Ok(Session {
             client,
             _connection: tasks,

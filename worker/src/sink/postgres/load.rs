@@ -189,25 +189,19 @@ impl<'a> Load<'a> {
         which: Range<usize>,
     ) -> Result<bool, Failure> {
         let statements = self.statements(&which);
-        let point = work
-            .savepoint("eventpipeline")
-            .await
-            .map_err(failed("rows cannot be written"))?;
-        match point.batch_execute(&statements).await {
+        let ask = async |sql: &str, what| work.batch_execute(sql).await.map_err(failed(what));
+        ask("SAVEPOINT eventpipeline", "rows cannot be written").await?;
+        match work.batch_execute(&statements).await {
             Ok(()) => {
-                point
-                    .commit()
-                    .await
-                    .map_err(failed("rows cannot be written"))?;
+                ask("RELEASE eventpipeline", "rows cannot be written").await?;
                 Ok(true)
             }
             Err(error) => match refusal(&error) {
                 None => Err(failed("rows cannot be written")(error)),
                 Some(refusal) => {
-                    point
-                        .rollback()
-                        .await
-                        .map_err(failed("rows cannot be taken back"))?;
+                    // Gone, not only taken back: each that stays open costs the server a lock with every later one.
+                    let undo = "ROLLBACK TO eventpipeline; RELEASE eventpipeline";
+                    ask(undo, "rows cannot be taken back").await?;
                     if which.len() == 1 {
                         self.refused.insert(self.order[which.start], refusal);
                     }
@@ -236,17 +230,23 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// A row may refer to another one of its epoch that was written after it.
+    /// A row may refer to another one of its epoch that was written after it, and that one to a third: tried again while any
+    /// passes.
     async fn once_more(&mut self, work: &mut Transaction<'_>) -> Result<(), Failure> {
-        let refused: Vec<usize> = (0..self.order.len())
-            .filter(|&n| self.refused.contains_key(&self.order[n]))
-            .collect();
-        for number in refused {
-            if self.insert(work, number..number + 1).await? {
-                self.refused.remove(&self.order[number]);
+        loop {
+            let refused: Vec<usize> = (0..self.order.len())
+                .filter(|&n| self.refused.contains_key(&self.order[n]))
+                .collect();
+            let before = refused.len();
+            for number in refused {
+                if self.insert(work, number..number + 1).await? {
+                    self.refused.remove(&self.order[number]);
+                }
+            }
+            if self.refused.is_empty() || self.refused.len() == before {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     fn statements(&self, which: &Range<usize>) -> String {
@@ -308,15 +308,20 @@ impl<'a> Load<'a> {
 }
 
 /// Is it about a row? Classes of the SQL standard: data exceptions, broken constraints, and what a trigger or a view's check
-/// raises. A row that would be changed twice by one statement (keys that only the database takes for equal) is one too.
+/// raises. A row that would be changed twice by one statement (keys that only the database takes for equal) is one too, and one
+/// that is too large for a page or an index.
 fn refusal(error: &Error) -> Option<Refusal> {
     let told = error.as_db_error()?;
     let code = told.code().code();
     let of_row = ["22", "23", "44"]
         .iter()
         .any(|class| code.starts_with(class));
-    let of_row = of_row
-        || [&SqlState::RAISE_EXCEPTION, &SqlState::CARDINALITY_VIOLATION].contains(&told.code());
+    let others = [
+        &SqlState::RAISE_EXCEPTION,
+        &SqlState::CARDINALITY_VIOLATION,
+        &SqlState::PROGRAM_LIMIT_EXCEEDED,
+    ];
+    let of_row = of_row || others.contains(&told.code());
     of_row.then(|| Refusal {
         code: code.to_owned(),
         message: told.message().to_owned(),

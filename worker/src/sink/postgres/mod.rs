@@ -326,6 +326,10 @@ impl Sink for PostgresSink {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.staged.is_full()
+    }
+
     async fn seal(&mut self, epoch: Epoch) -> Result<Option<serde_json::Value>, SinkError> {
         let rows = self.staged.take();
         let Some(rows) = rows.map_err(|e| {

@@ -253,10 +253,12 @@ impl Wanted {
         let wanted: Vec<String> = wanted
             .map(|columns| index_name(&server.plan.table, columns, "idx"))
             .collect();
-        let asked = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-            WHERE n.nspname = $1 AND c.relname = ANY ($2)";
+        let asked = "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+            JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace \
+            WHERE n.nspname = $1 AND t.relname = $2 AND c.relname = ANY ($3)";
         let names = [
             (&server.plan.schema as _, Type::TEXT),
+            (&server.plan.table as _, Type::TEXT),
             (&wanted as _, Type::TEXT_ARRAY),
         ];
         let found = work.query_typed_one(asked, &names).await;
@@ -325,14 +327,13 @@ impl Server {
     }
 }
 
-/// `<table>_<columns>_<end>`, as the server itself names indexes; one that is too long ends in a checksum of the whole.
+/// `<table>_<columns>_<end>_<checksum>`: as the server itself names indexes, and told from those of other tables and columns that
+/// are spelled alike in a row.
 fn index_name(table: &str, columns: &[String], end: &str) -> String {
     let whole = format!("{table}_{}_{end}", columns.join("_"));
-    if whole.len() <= MAX_NAME {
-        return whole;
-    }
+    let framed = serde_json::json!([table, columns, end]).to_string();
     let kept = &whole[..whole.floor_char_boundary(MAX_NAME - 9)];
-    format!("{kept}_{}", &Digest::of(whole.as_bytes()).0[..8])
+    format!("{kept}_{}", &Digest::of(framed.as_bytes()).0[..8])
 }
 
 #[cfg(test)]
@@ -340,13 +341,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_index_name_is_cut_where_no_two_meet() {
+    fn no_two_names_of_indexes_meet() {
         let columns = |last: &str| vec!["c".repeat(40), "d".repeat(40), last.to_owned()];
         let name = |last: &str| index_name("t", &columns(last), "idx");
-        assert_eq!(
-            index_name("t", &["a".into(), "b".into()], "idx"),
-            "t_a_b_idx"
-        );
+        let short = |table: &str, columns: &[&str]| {
+            let columns: Vec<_> = columns.iter().map(|&c| c.to_owned()).collect();
+            index_name(table, &columns, "idx")
+        };
+        assert!(short("t", &["a", "b"]).starts_with("t_a_b_idx_"));
+        assert_ne!(short("t", &["a", "b"]), short("t", &["a_b"]));
+        assert_ne!(short("t_a", &["b"]), short("t", &["a", "b"]));
         assert_eq!(name("x").len(), MAX_NAME);
         assert_ne!(name("x"), name("y"));
     }

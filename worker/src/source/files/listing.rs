@@ -45,6 +45,8 @@ pub(super) struct Listing {
     pub(super) files: Vec<Listed>,
     /// Paths of those that may still be written.
     pub(super) unsettled: BTreeSet<Arc<str>>,
+    /// Of the paths that were asked about, those of files that are there and do not match.
+    pub(super) unmatched: BTreeSet<Arc<str>>,
 }
 
 impl Listed {
@@ -70,8 +72,12 @@ impl Folder {
         })
     }
 
-    /// Lists the folder.
-    pub(super) async fn list(&self, now: Micros) -> Result<Listing, SourceError> {
+    /// Lists the folder. `known`: is a path asked about, whether or not it matches?
+    pub(super) async fn list(
+        &self,
+        now: Micros,
+        known: impl Fn(&str) -> bool,
+    ) -> Result<Listing, SourceError> {
         if let Some(here) = &self.here
             && !here.is_dir()
         {
@@ -86,7 +92,12 @@ impl Folder {
         let failed = |e| of_store(&self.failed("", e));
         while let Some(meta) = objects.try_next().await.map_err(failed)? {
             let path: Arc<str> = meta.location.as_ref().into();
+            // An object store may list the folder itself.
+            if path.is_empty() {
+                continue;
+            }
             if !self.glob.matches(&path) {
+                listing.unmatched.extend(Some(path).filter(|p| known(p)));
                 continue;
             }
             let file = self.listed(path, meta);

@@ -117,12 +117,17 @@ impl FilesSource {
         if !is_due || self.open.is_some() || !self.queue.is_empty() {
             return Ok(());
         }
-        let listing = self.folder()?.list(self.parts.clock.now()).await?;
+        let (folder, now_there) = (self.folder()?, self.parts.clock.now());
+        let known = |path: &str| self.table.get(path).is_some();
+        let listing = folder.list(now_there, known).await?;
         self.looked = Some(now);
         self.unsettled = listing.unsettled.len();
         let listed: BTreeMap<_, _> = listing.files.iter().map(|f| (&f.id.path, f)).collect();
+        // A file that the glob left out may match again one day.
         let is_gone = |path: &&std::sync::Arc<str>| {
-            !listed.contains_key(*path) && !listing.unsettled.contains(*path)
+            !listed.contains_key(*path)
+                && !listing.unsettled.contains(*path)
+                && !listing.unmatched.contains(*path)
         };
         let gone: Vec<_> = self.table.paths().filter(is_gone).cloned().collect();
         for path in gone {
@@ -191,7 +196,9 @@ impl FilesSource {
         };
         match fault {
             opened::Fault::Gone => lost(&file.id, at),
-            opened::Fault::Changed if self.parts.plan.on_change == OnChange::Fail => {
+            opened::Fault::Changed
+                if at.rows > 0 && self.parts.plan.on_change == OnChange::Fail =>
+            {
                 changed(&file.id)
             }
             opened::Fault::Changed => {
@@ -225,6 +232,39 @@ impl FilesSource {
             }
         }
         Ok(())
+    }
+
+    async fn look_and_read(
+        &mut self,
+        budget: Budget,
+        wait: Duration,
+    ) -> Result<RawBatch, SourceError> {
+        self.look().await?;
+        let mut batch = RawBatch {
+            splits: vec![SplitId::partition(0)],
+            ..RawBatch::default()
+        };
+        batch.in_files.notes.append(&mut self.gone);
+        let read = self.read(&mut batch, budget).await;
+        self.table.take_in(&batch.in_files);
+        match read {
+            // What was read is handed over first; the fault is met again.
+            Err(error) if batch.records.is_empty() && batch.in_files.notes.is_empty() => {
+                return Err(error);
+            }
+            _ => {}
+        }
+        let reached = self.reached();
+        if self.told.as_ref() != Some(&reached) || !batch.in_files.notes.is_empty() {
+            self.told = Some(reached.clone());
+            batch.reached.push(reached);
+        }
+        if batch.reached.is_empty() {
+            let due = self.due_in(self.parts.clock.elapsed());
+            let wait = wait.min(due).max(LEAST_WAIT);
+            self.parts.clock.sleep(wait).await;
+        }
+        Ok(batch)
     }
 
     /// The end: at least a record for each file that is not read to its end, for nobody knows more.
@@ -274,32 +314,12 @@ impl Source for FilesSource {
 
     /// Dropped while it waits it may have read what nobody got: a seek is needed then.
     async fn poll(&mut self, budget: Budget, wait: Duration) -> Result<RawBatch, SourceError> {
-        self.look().await?;
-        let mut batch = RawBatch {
-            splits: vec![SplitId::partition(0)],
-            ..RawBatch::default()
-        };
-        batch.in_files.notes.append(&mut self.gone);
-        let read = self.read(&mut batch, budget).await;
-        self.table.take_in(&batch.in_files);
-        match read {
-            // What was read is handed over first; the fault is met again.
-            Err(error) if batch.records.is_empty() && batch.in_files.notes.is_empty() => {
-                return Err(error);
-            }
-            _ => {}
+        let polled = self.look_and_read(budget, wait).await;
+        if polled.is_err() {
+            // Where it stands is told anew once it can be read, so that nobody goes on taking it for troubled.
+            self.told = None;
         }
-        let reached = self.reached();
-        if self.told.as_ref() != Some(&reached) || !batch.in_files.notes.is_empty() {
-            self.told = Some(reached.clone());
-            batch.reached.push(reached);
-        }
-        if batch.reached.is_empty() {
-            let due = self.due_in(self.parts.clock.elapsed());
-            let wait = wait.min(due).max(LEAST_WAIT);
-            self.parts.clock.sleep(wait).await;
-        }
-        Ok(batch)
+        polled
     }
 
     /// Each read names the version of the file that it wants, or looks again when the file's last byte is read.

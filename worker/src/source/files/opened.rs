@@ -96,7 +96,7 @@ impl Opened {
         if self.bytes.rest().starts_with(BYTE_ORDER_MARK) {
             self.take(BYTE_ORDER_MARK.len());
         }
-        while self.cut.has_header {
+        while self.cut.has_header && !(self.bytes.is_all && self.bytes.rest().is_empty()) {
             let Cut { framing, most, .. } = self.cut;
             match framing.first(self.bytes.rest(), self.bytes.is_all, most) {
                 Frame::Record { value, end } => {

@@ -319,3 +319,50 @@ fn a_table_that_only_reads_has_nothing_to_write_after_it_settled() {
     assert_eq!(table.writes(&held).unwrap().files.len(), 1);
     assert!(table.get("a").is_some());
 }
+
+#[tokio::test]
+async fn a_file_without_a_header_is_read_to_its_end_like_any_other() {
+    let mut world = world(CSV);
+    for (name, text) in [("a.csv", ""), ("b.csv", "\n\n"), ("c.csv", "\u{feff}")] {
+        world.write(name, 9, text);
+    }
+    world.write("d.csv", 3, "id\n1\n");
+    assert_eq!(world.rest().await, ["d.csv:2 1"]);
+    assert!(world.rest().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_the_glob_leaves_out_for_a_while_is_not_read_again() {
+    let mut world = world(LINES);
+    world.write("a1.csv", 9, "1\n");
+    world.write("b1.csv", 8, "2\n");
+    assert_eq!(world.rest().await.len(), 2);
+    world.plan.glob = "b*.csv".to_owned();
+    assert!(world.rest().await.is_empty());
+    world.plan.glob = "*.csv".to_owned();
+    assert!(world.rest().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_file_of_which_nothing_was_read_may_change() {
+    let mut world = world(LINES);
+    world.write("a.csv", 9, "1\n2\n");
+    world.write("b.csv", 8, "3\n");
+    let mut source = world.source().await;
+    assert_eq!(world.poll(&mut source, 1).await, ["a.csv:1 1"]);
+    world.write("b.csv", 1, "44\n5\n");
+    let mut all = Vec::new();
+    while all.len() < 3 {
+        let budget = Budget {
+            records: 1,
+            bytes: 1 << 20,
+        };
+        // That it is another one by now is told, and looked at anew.
+        match source.poll(budget, Duration::from_millis(1)).await {
+            Ok(batch) => all.extend(world.take(&batch)),
+            Err(SourceError::Unavailable { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(all, ["a.csv:2 2", "b.csv:1 44", "b.csv:2 5"]);
+}

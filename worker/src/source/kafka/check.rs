@@ -47,6 +47,16 @@ impl Reader {
         position: &SplitPosition,
         topic_id: Option<&str>,
     ) -> Result<(), SourceError> {
+        if position.started.is_some() {
+            return Err(SourceError::Stop {
+                reason: reason::CHECKPOINT_DAMAGED,
+                message: format!(
+                    "the positions of partition {split} are those of a generator; give topic {} a source name or a checkpoint of \
+                     its own",
+                    self.plan.topic
+                ),
+            });
+        }
         match (position.topic_id.as_deref(), topic_id) {
             (Some(was), Some(is)) if was != is => {
                 Err(self.replaced(split, "the topic's id is another"))

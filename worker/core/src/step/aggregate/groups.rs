@@ -9,6 +9,7 @@ use datafusion_common::DataFusionError;
 use hashbrown::HashMap;
 
 use crate::check::AggregatePlanned;
+use crate::step::comparable;
 
 /// Keys in arrow's row format; equal rows are equal bytes, nulls included.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ impl Groups {
     ) -> Result<Vec<usize>, DataFusionError> {
         let start: ArrayRef = Arc::new(starts.clone());
         let arrays: Vec<ArrayRef> = std::iter::once(start)
-            .chain(columns.iter().cloned())
+            .chain(columns.iter().map(comparable))
             .collect();
         let rows = self.converter.convert_columns(&arrays)?;
         Ok(rows.iter().map(|row| self.number(row.data())).collect())
