@@ -1,34 +1,38 @@
 """What a worker says of its state while it runs, and the table of a run of `tests/bench state`.
 
-usage: state.py URL STEP                                        keeps the largest figures of the step until nobody answers any more; prints them
+usage: state.py ADDRESS STEP COUNT                               ends the worker that listens there once it has read so many records, or sees it
+                                                                  end; prints the step's figures as they were last
        state.py --report FOLDER KEYS KEYS_MIB GROUPS GROUPS_MIB the table
 """
 
 import json
 import pathlib
+import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 
 
-def watch(url, step):
-    most, seen, patience = {"keys": 0, "stateBytes": 0}, False, time.time() + 60
-    while seen or time.time() < patience:
+def watch(address, step, count):
+    last, patience = None, time.time() + 60
+    while last or time.time() < patience:
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{address}/progress", timeout=5) as answer:
                 report = json.load(answer)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
-            if seen:
+            if last:
                 break
             time.sleep(0.05)
             continue
-        seen = True
         for told in report["steps"]:
             if told["name"] == step:
-                most = {name: max(most[name], told[name]) for name in most}
+                last = told
+        if report["ledger"]["read"] >= count:
+            subprocess.run(["pkill", "-INT", "-f", f"run .*--listen {address}"], check=True)
+            break
         time.sleep(0.1)
-    print(json.dumps(most))
+    print(json.dumps(last))
 
 
 def report(folder, keys, keys_mib, groups, groups_mib):
@@ -48,4 +52,4 @@ def report(folder, keys, keys_mib, groups, groups_mib):
 if sys.argv[1] == "--report":
     report(pathlib.Path(sys.argv[2]), *map(int, sys.argv[3:]))
 else:
-    watch(sys.argv[1], sys.argv[2])
+    watch(sys.argv[1], sys.argv[2], int(sys.argv[3]))

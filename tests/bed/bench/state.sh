@@ -24,8 +24,8 @@ run_state() { # run_state NAME STEP COUNT LIMIT_MIB
   address=127.0.0.1:$("$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
   sed -e "s|@STEP@|$2|" "$BENCH/state.yaml" > "$WORK/$1.yaml"
   say "$1: $3 in $4 MiB"
-  measured_worker "$1" "$4" --until-end --listen "$address" --local "$WORK/$1" --bind "events=generator:activity?rate=$RATE&limit=$3&backlog=20m"
-  "$PYTHON" "$BENCH/state.py" "http://$address/progress" "$2" > "$WORK/$1-state.json" &
+  measured_worker "$1" "$4" --listen "$address" --local "$WORK/$1" --bind "events=generator:activity?rate=$RATE&limit=$3&backlog=20m"
+  "$PYTHON" "$BENCH/state.py" "$address" "$2" "$3" > "$WORK/$1-state.json" &
   local watcher=$!
   [ "${5:-}" = fails ] || { ended "$1" || true; wait "$watcher"; return; }
   ! wait "$JOB" || { echo "$1 should have stopped" >&2; FAILED=1; }

@@ -121,6 +121,9 @@ async fn open_table(
     name: &str,
     target: &Target,
 ) -> Result<Option<Arc<dyn TableProvider>>, Error> {
+    if is_missing(target) {
+        return Ok(None);
+    }
     let opened = async {
         let mut table = DeltaTable::new(target.log_store());
         match table.load().await {
@@ -135,6 +138,11 @@ async fn open_table(
         name: name.to_owned(),
         source: Box::new(source),
     })
+}
+
+/// The table's folder is one of this machine's, and is not there.
+fn is_missing(target: &Target) -> bool {
+    target.url.to_file_path().is_ok_and(|path| !path.exists())
 }
 
 fn register(

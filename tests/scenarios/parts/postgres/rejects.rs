@@ -89,10 +89,12 @@ async fn a_row_that_refers_to_a_later_one_of_its_epoch_is_no_reject() {
         row(1, "child", Some(4)),
         row(2, "bad", None),
         row(3, "orphan", Some(2)),
-        row(4, "parent", None),
+        row(4, "parent", Some(5)),
+        row(5, "grandparent", Some(6)),
+        row(6, "the first of them", None),
     ])
     .await;
-    assert_eq!(world.psql("SELECT id FROM t ORDER BY id"), "1\n4\n");
+    assert_eq!(world.psql("SELECT id FROM t ORDER BY id"), "1\n4\n5\n6\n");
     assert_eq!(
         world.psql("SELECT \"row\"->>'id', code FROM eventpipeline_rejects ORDER BY 1"),
         "2|23514\n3|23503\n"
@@ -138,5 +140,49 @@ async fn numbers_that_overflow_the_tables_type_are_rejects() {
     assert_eq!(
         world.psql("SELECT code FROM eventpipeline_rejects"),
         "22003\n"
+    );
+}
+
+/// More than the server has locks for, were each refusal to keep one.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "bed"]
+async fn however_many_rows_are_refused_the_others_are_written() {
+    const ROWS: i64 = 10_000;
+    let world = World::new().await;
+    world
+        .run("CREATE TABLE t (id bigint CHECK (id % 2 = 0), name text)")
+        .await;
+    let mut sink = world.open(&Ask::new(two(), Mode::Append, &[])).await;
+    let rows: Vec<Value> = (0..ROWS).map(|id| json!({"id": id, "name": "a"})).collect();
+    sink.commit(&rows).await;
+    let half = format!("{}\n", ROWS / 2);
+    assert_eq!(world.psql("SELECT count(*) FROM t"), half);
+    assert_eq!(
+        world.psql("SELECT count(*) FROM eventpipeline_rejects"),
+        half
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "bed"]
+async fn a_value_that_is_too_long_for_its_index_is_a_reject() {
+    let world = World::new().await;
+    let mut sink = world.open(&Ask::new(two(), Mode::Append, &["name"])).await;
+    // Nothing of it can be compressed away.
+    let mut state = 1_u32;
+    let letter = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from(b'!' + u8::try_from(state >> 26).unwrap())
+    };
+    let long: String = (0..8_000).map(letter).collect();
+    sink.commit(&[
+        json!({"id": 1, "name": long}),
+        json!({"id": 2, "name": "short"}),
+    ])
+    .await;
+    assert_eq!(world.psql("SELECT id FROM t"), "2\n");
+    assert_eq!(
+        world.psql("SELECT code FROM eventpipeline_rejects"),
+        "54000\n"
     );
 }

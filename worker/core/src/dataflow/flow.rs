@@ -72,7 +72,9 @@ impl Flow<'_> {
                 self.late(&name, unique.late_records);
                 self.feed(&name, unique.rows)
             }
-            Step::Aggregate { aggregate, late, .. } => {
+            Step::Aggregate {
+                aggregate, late, ..
+            } => {
                 let input = self.graph.inputs.get(self.source);
                 let watermark = input.and_then(super::Input::decided);
                 let counted = aggregate.push(rows, watermark)?;

@@ -75,10 +75,12 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// Appends the values of a row, each after a tab.
+    /// Appends the values of a row, with tabs between.
     pub(super) fn write(&mut self, row: usize, out: &mut Vec<u8>) {
-        for column in &mut self.columns {
-            out.push(b'\t');
+        for (at, column) in self.columns.iter_mut().enumerate() {
+            if at > 0 {
+                out.push(b'\t');
+            }
             if column.is_null(row) {
                 out.extend_from_slice(b"\\N");
             } else {

@@ -1,12 +1,14 @@
-//! Rows of one epoch into the table: to a temporary one by COPY, from there by INSERT, and where the database refuses rows,
-//! these are found by halves and kept.
+//! Rows of one epoch into the table. Those that are only added are copied straight into it; where it does not take them so, and
+//! all others, go to a temporary table by COPY and from there by INSERT, and those that the database refuses are found by halves
+//! and kept.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::FieldRef;
+use arrow::datatypes::{DataType, FieldRef};
 use arrow::error::ArrowError;
 use arrow::json::writer::EncoderOptions;
 use bytes::Bytes;
@@ -39,6 +41,35 @@ pub(super) struct Refusal {
 
 /// Rows that were refused, by number.
 pub(super) type Refused = BTreeMap<usize, Refusal>;
+
+/// Whether rows are copied straight into the table: after it did not take them so, not for some epochs, twice as many each time,
+/// for what is taken back bloats it.
+#[derive(Debug, Default)]
+pub(super) struct Straight {
+    /// Epochs that still go the other way.
+    left: AtomicU32,
+    /// How many after the next failure.
+    next: AtomicU32,
+}
+
+impl Straight {
+    fn is_due(&self) -> bool {
+        let left = self.left.load(Ordering::Relaxed);
+        self.left.store(left.saturating_sub(1), Ordering::Relaxed);
+        left == 0
+    }
+
+    fn pause(&self) {
+        let pause = self.next.load(Ordering::Relaxed).max(1);
+        self.left.store(pause, Ordering::Relaxed);
+        self.next.store((2 * pause).min(64), Ordering::Relaxed);
+    }
+
+    fn worked(&self) {
+        self.left.store(0, Ordering::Relaxed);
+        self.next.store(0, Ordering::Relaxed);
+    }
+}
 
 /// One epoch's rows on their way.
 pub(super) struct Load<'a> {
@@ -119,7 +150,44 @@ impl<'a> Load<'a> {
     }
 
     /// Writes all rows but those that are refused, which it gives back.
-    pub(super) async fn run(mut self, work: &mut Transaction<'_>) -> Result<Refused, Failure> {
+    pub(super) async fn run(
+        self,
+        work: &mut Transaction<'_>,
+        straight: &Straight,
+    ) -> Result<Refused, Failure> {
+        if self.is_only_added() && straight.is_due() {
+            straight.pause();
+            if self.copied(work).await? {
+                straight.worked();
+                return Ok(self.refused);
+            }
+        }
+        self.staged(work).await
+    }
+
+    /// Neither replaces nor deletes. The text of a `real` would be another number in a `double precision`.
+    fn is_only_added(&self) -> bool {
+        let real = |field: &FieldRef| field.data_type() == &DataType::Float32;
+        self.mode == Mode::Append
+            && self.changes.delete.true_count() == 0
+            && !self.wanted.columns.fields().iter().any(real)
+    }
+
+    /// Copies all rows into the table itself. `Ok(false)`: it does not take them all, and none is written.
+    async fn copied(&self, work: &Transaction<'_>) -> Result<bool, Failure> {
+        let (table, fields) = (self.server.table(), self.wanted.columns.fields());
+        let names = listed(fields.iter().map(|field| field.name()));
+        mark(work).await?;
+        match self.copy(work, &format!("{table} ({names})"), false).await {
+            Ok(()) => release(work).await.map(|()| true),
+            Err(Failure::Sql { error, .. }) if error.as_db_error().is_some() => {
+                undo(work).await.map(|()| false)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn staged(mut self, work: &mut Transaction<'_>) -> Result<Refused, Failure> {
         let uncopied = || failed("rows cannot be copied");
         let columns = self.wanted.columns.fields().len();
         let texts: Vec<_> = (0..columns).map(|i| format!("c{i} text")).collect();
@@ -128,11 +196,7 @@ impl<'a> Load<'a> {
             texts.join(", ")
         );
         work.batch_execute(&stage).await.map_err(uncopied())?;
-        let copy = work
-            .copy_in(&format!("COPY {STAGE} FROM STDIN"))
-            .await
-            .map_err(uncopied())?;
-        self.copy(copy).await?;
+        self.copy(work, STAGE, true).await?;
         let rows = self.order.len();
         if !self.insert(work, 0..rows).await? {
             // Without order by number each half would read the whole.
@@ -146,12 +210,19 @@ impl<'a> Load<'a> {
         Ok(self.refused)
     }
 
-    async fn copy(&self, copy: CopyInSink<Bytes>) -> Result<(), Failure> {
+    async fn copy(
+        &self,
+        work: &Transaction<'_>,
+        to: &str,
+        is_numbered: bool,
+    ) -> Result<(), Failure> {
         let uncopied = || failed("rows cannot be copied");
+        let copy = work.copy_in(&format!("COPY {to} FROM STDIN")).await;
+        let copy: CopyInSink<Bytes> = copy.map_err(uncopied())?;
         let mut copy = std::pin::pin!(copy);
         let mut from = 0;
         while from < self.order.len() {
-            let (chunk, next) = self.encode(from).map_err(|e| {
+            let (chunk, next) = self.encode(from, is_numbered).map_err(|e| {
                 let why = e.to_string();
                 self.server.unavailable("rows cannot be encoded", &why)
             })?;
@@ -162,19 +233,17 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// As many rows as fill a chunk, and the number of the next.
-    fn encode(&self, from: usize) -> Result<(Vec<u8>, usize), ArrowError> {
+    /// As many rows as fill a chunk, and the number of the next. Numbered ones begin with their number and whether they delete.
+    fn encode(&self, from: usize, is_numbered: bool) -> Result<(Vec<u8>, usize), ArrowError> {
         let (fields, options) = (self.fields(), options());
         let mut rows = Rows::new(&self.changes.rows, &fields, &options)?;
         let (mut out, mut next) = (Vec::with_capacity(CHUNK + CHUNK / 4), from);
         while next < self.order.len() && out.len() < CHUNK {
             let row = self.order[next];
-            let delete = if self.changes.delete.value(row) {
-                't'
-            } else {
-                'f'
-            };
-            out.extend_from_slice(format!("{next}\t{delete}").as_bytes());
+            if is_numbered {
+                let delete = ['f', 't'][usize::from(self.changes.delete.value(row))];
+                out.extend_from_slice(format!("{next}\t{delete}\t").as_bytes());
+            }
             rows.write(row, &mut out);
             out.push(b'\n');
             next += 1;
@@ -189,19 +258,13 @@ impl<'a> Load<'a> {
         which: Range<usize>,
     ) -> Result<bool, Failure> {
         let statements = self.statements(&which);
-        let ask = async |sql: &str, what| work.batch_execute(sql).await.map_err(failed(what));
-        ask("SAVEPOINT eventpipeline", "rows cannot be written").await?;
+        mark(work).await?;
         match work.batch_execute(&statements).await {
-            Ok(()) => {
-                ask("RELEASE eventpipeline", "rows cannot be written").await?;
-                Ok(true)
-            }
+            Ok(()) => release(work).await.map(|()| true),
             Err(error) => match refusal(&error) {
                 None => Err(failed("rows cannot be written")(error)),
                 Some(refusal) => {
-                    // Gone, not only taken back: each that stays open costs the server a lock with every later one.
-                    let undo = "ROLLBACK TO eventpipeline; RELEASE eventpipeline";
-                    ask(undo, "rows cannot be taken back").await?;
+                    undo(work).await?;
                     if which.len() == 1 {
                         self.refused.insert(self.order[which.start], refusal);
                     }
@@ -237,13 +300,14 @@ impl<'a> Load<'a> {
             let refused: Vec<usize> = (0..self.order.len())
                 .filter(|&n| self.refused.contains_key(&self.order[n]))
                 .collect();
-            let before = refused.len();
+            let mut any_passed = false;
             for number in refused {
                 if self.insert(work, number..number + 1).await? {
                     self.refused.remove(&self.order[number]);
+                    any_passed = true;
                 }
             }
-            if self.refused.is_empty() || self.refused.len() == before {
+            if !any_passed {
                 return Ok(());
             }
         }
@@ -305,6 +369,23 @@ impl<'a> Load<'a> {
         }
         format!("UPDATE SET {}", set.join(", "))
     }
+}
+
+async fn mark(work: &Transaction<'_>) -> Result<(), Failure> {
+    let marked = work.batch_execute("SAVEPOINT eventpipeline").await;
+    marked.map_err(failed("rows cannot be written"))
+}
+
+async fn release(work: &Transaction<'_>) -> Result<(), Failure> {
+    let released = work.batch_execute("RELEASE eventpipeline").await;
+    released.map_err(failed("rows cannot be written"))
+}
+
+/// Takes back what came after the mark, and the mark: each that stays costs the server a lock with every later one.
+async fn undo(work: &Transaction<'_>) -> Result<(), Failure> {
+    let sql = "ROLLBACK TO eventpipeline; RELEASE eventpipeline";
+    let undone = work.batch_execute(sql).await;
+    undone.map_err(failed("rows cannot be taken back"))
 }
 
 /// Is it about a row? Classes of the SQL standard: data exceptions, broken constraints, and what a trigger or a view's check

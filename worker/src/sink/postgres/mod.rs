@@ -31,7 +31,7 @@ use crate::sink::{Applied, RejectedRow, Sink, SinkError};
 pub use settings::{PostgresSettings, PostgresWriter};
 
 use self::connect::{Failure, Server, Session, failed};
-use self::load::{Load, Refused, keep};
+use self::load::{Load, Refused, Straight, keep};
 use self::progress::{Standing, Writer};
 use self::table::{Found, Wanted};
 
@@ -49,6 +49,7 @@ pub struct PostgresSink {
     keys: Option<Keys>,
     staged: ChangeSet,
     sealed: u64,
+    straight: Straight,
     session: Option<Session>,
     settings: PostgresSettings,
 }
@@ -106,6 +107,7 @@ impl PostgresSink {
             keys,
             staged,
             sealed: 0,
+            straight: Straight::default(),
             session: None,
             settings,
             server,
@@ -273,7 +275,7 @@ impl PostgresSink {
         let load = Load::new((server, &self.wanted), mode, changes, self.keys.as_ref());
         let load =
             load.map_err(|e| server.unavailable("rows cannot be ordered", &e.to_string()))?;
-        let refused = load.run(work).await?;
+        let refused = load.run(work, &self.straight).await?;
         let Some(first) = refused.values().next() else {
             return Ok(refused);
         };
