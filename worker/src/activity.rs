@@ -229,9 +229,9 @@ mod tests {
             end: None,
             ..reach(5, 5)[0].clone()
         };
-        activity.reached(&source(), &[unknown], Duration::from_secs(600));
+        activity.reached(&source(), &[unknown], Duration::from_mins(10));
         assert_eq!(idle(&activity, 900), 0);
-        activity.reached(&source(), &reach(5, 5), Duration::from_secs(900));
+        activity.reached(&source(), &reach(5, 5), Duration::from_mins(15));
         assert_eq!(idle(&activity, 959), 0);
         assert_eq!(idle(&activity, 960), 1);
     }

@@ -205,7 +205,7 @@ fn print_windows(out: &mut impl Write, report: &Progress) -> std::io::Result<()>
         "closes at watermark",
         "still to go",
     ];
-    table::print(out, &columns, rows.into_iter())?;
+    table::print(out, &columns, rows)?;
     for step in &report.steps {
         let more = step.open_windows - i64::try_from(step.windows.len()).unwrap_or(i64::MAX);
         if more > 0 {
