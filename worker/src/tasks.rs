@@ -37,6 +37,21 @@ impl Tasks {
         });
     }
 
+    /// Runs a task that has nothing to end: it is dropped once tasks are to end.
+    pub fn spawn_until_stopped(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let stop = self.stopping();
+        self.spawn(name, async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
     /// Signals all tasks, waits for them until the deadline, aborts the rest.
     pub async fn drain(mut self, clock: &SharedClock, deadline: Duration) {
         self.stop.cancel();
@@ -56,4 +71,41 @@ pub fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> 
         return crate::virtual_time::in_turn(job);
     }
     tokio::task::spawn_blocking(job)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use async_trait::async_trait;
+    use evp_core::position::Micros;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    /// Time stands still.
+    struct Still;
+
+    #[async_trait]
+    impl Clock for Still {
+        fn now(&self) -> Micros {
+            Micros(0)
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        async fn sleep(&self, _: Duration) {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_never_ends_by_itself_keeps_no_end_waiting() {
+        let mut tasks = Tasks::below(&CancellationToken::new());
+        tasks.spawn_until_stopped("signal", std::future::pending());
+        let clock: SharedClock = Arc::new(Still);
+        tasks.drain(&clock, Duration::from_secs(2)).await;
+    }
 }

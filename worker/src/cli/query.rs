@@ -121,13 +121,11 @@ async fn open_table(
     name: &str,
     target: &Target,
 ) -> Result<Option<Arc<dyn TableProvider>>, Error> {
-    if is_missing(target) {
-        return Ok(None);
-    }
     let opened = async {
         let mut table = DeltaTable::new(target.log_store());
         match table.load().await {
             Err(DeltaTableError::NotATable(_)) => return Ok(None),
+            Err(_) if is_missing(target) => return Ok(None),
             loaded => loaded?,
         }
         table.update_datafusion_session(&session.state())?;

@@ -156,9 +156,9 @@ pub async fn drive(
     let (mut reporter, progress) = Reporter::new(&name, &path, clock.clone());
     let stop = CancellationToken::new();
     let mut tasks = Tasks::below(&CancellationToken::new());
-    tasks.spawn("interrupt", on_interrupt(stop.clone()));
+    tasks.spawn_until_stopped("interrupt", on_interrupt(stop.clone()));
     if let Some(duration) = duration {
-        tasks.spawn("deadline", deadline(clock.clone(), duration, stop.clone()));
+        tasks.spawn_until_stopped("deadline", deadline(clock.clone(), duration, stop.clone()));
     }
     if let Some(address) = listen {
         let bound = server::bind(address)

@@ -42,7 +42,7 @@ pub async fn run(args: WorkerArgs) -> Result<ExitCode, Fault> {
     let (mut reporter, progress) = Reporter::new(name, path, clock.clone());
     let stop = CancellationToken::new();
     let mut tasks = Tasks::below(&CancellationToken::new());
-    tasks.spawn("interrupt", on_interrupt(stop.clone()));
+    tasks.spawn_until_stopped("interrupt", on_interrupt(stop.clone()));
     let bound = server::bind(args.listen)
         .await
         .map_err(|e| Fault::Environment(format!("{}: {e}", args.listen)))?;

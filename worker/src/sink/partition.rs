@@ -121,6 +121,11 @@ impl Partitioning {
             escape(&mut folder, column);
             folder.push('=');
             match value {
+                // A text that is spelled like a null is none.
+                Some(value) if value == NULL_FOLDER => {
+                    folder.push_str("%5F");
+                    escape(&mut folder, &value[1..]);
+                }
                 Some(value) => escape(&mut folder, value),
                 None => folder.push_str(NULL_FOLDER),
             }
@@ -267,6 +272,16 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn a_value_is_read_back_from_its_folder_whatever_it_is() {
+        let by = Partitioning::new(&batch().schema(), &["region".into()]).unwrap();
+        for value in ["eu/west", "a=b", NULL_FOLDER, "_", "%5F", "ü", "."] {
+            let written = vec![Some(value.to_owned())];
+            assert_eq!(values(&by.folder(&written)), written);
+        }
+        assert_eq!(values(&by.folder(&vec![None])), [None]);
     }
 
     #[test]

@@ -67,6 +67,14 @@ impl<'a> Rows<'a> {
         })
     }
 
+    /// Is there a byte `\0` in any text? Of rows without one none needs to be looked at.
+    pub(super) fn may_have_zero(&self) -> bool {
+        self.columns.iter().any(|column| match column {
+            Column::Text(array) => array.value_data().contains(&0),
+            _ => false,
+        })
+    }
+
     /// The first column that holds a character which the server has none of: `\0`.
     pub(super) fn zero(&self, row: usize) -> Option<usize> {
         self.columns.iter().position(|column| match column {

@@ -113,7 +113,12 @@ impl<'a> Load<'a> {
         let rows = &self.changes.rows;
         let (fields, options) = (self.fields(), options());
         let encoded = Rows::new(rows, &fields, &options)?;
-        for row in 0..rows.num_rows() {
+        let looked_at = if encoded.may_have_zero() {
+            rows.num_rows()
+        } else {
+            0
+        };
+        for row in 0..looked_at {
             if let Some(column) = encoded.zero(row) {
                 let message = format!(
                     "column {} holds the character \\0, which the server has not",
