@@ -193,8 +193,8 @@ impl SourceProgress {
     }
 }
 
-/// Microseconds as people read them, to the second.
-fn instant(micros: i64) -> Option<String> {
+/// Microseconds as people read them, to the second; `None`: out of range.
+pub fn instant(micros: i64) -> Option<String> {
     let time = jiff::Timestamp::from_microsecond(micros).ok()?;
     Some(format!("{time:.0}"))
 }

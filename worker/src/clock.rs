@@ -49,7 +49,7 @@ impl Clock for SystemClock {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+        Micros::from(since)
     }
 
     fn elapsed(&self) -> Duration {

@@ -313,11 +313,6 @@ fn source_moved(told: &mut SourceProgress, source: &SourcePlan, moving: &Moving<
     }
 }
 
-/// A time in microseconds.
-fn micros(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
-}
-
 fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }

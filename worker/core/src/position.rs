@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use evp_api::plan::NodeName;
 use serde::{Deserialize, Serialize};
@@ -110,3 +111,10 @@ impl fmt::Display for Term {
 )]
 #[serde(transparent)]
 pub struct Micros(pub i64);
+
+/// As many microseconds; a time that is too long is the longest.
+impl From<Duration> for Micros {
+    fn from(time: Duration) -> Self {
+        Self(i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
+    }
+}

@@ -98,6 +98,17 @@ impl RawBatch {
         record.key.map(|span| &self.bytes[span.range()])
     }
 
+    /// Holds bytes of a record to come.
+    pub fn hold(&mut self, bytes: &[u8]) -> Span {
+        let at = |held: &[u8]| u32::try_from(held.len()).unwrap_or(u32::MAX);
+        let start = at(&self.bytes);
+        self.bytes.extend_from_slice(bytes);
+        Span {
+            start,
+            end: at(&self.bytes),
+        }
+    }
+
     /// Only these records, with what they hold; nothing is reached or promised by them.
     #[must_use]
     pub fn only(&self, records: impl IntoIterator<Item = usize>) -> Self {
@@ -108,8 +119,7 @@ impl RawBatch {
             ..Self::default()
         };
         for record in records.into_iter().map(|at| &self.records[at]) {
-            let mut copy =
-                |span: Option<Span>| span.map(|s| append(&mut part.bytes, &self.bytes[s.range()]));
+            let mut copy = |span: Option<Span>| span.map(|s| part.hold(&self.bytes[s.range()]));
             let (key, value) = (copy(record.key), copy(record.value));
             part.records.push(RawRecord {
                 key,
@@ -144,16 +154,6 @@ impl RawBatch {
     }
 }
 
-fn append(bytes: &mut Vec<u8>, value: &[u8]) -> Span {
-    let at = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    let start = at(bytes);
-    bytes.extend_from_slice(value);
-    Span {
-        start,
-        end: at(bytes),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,7 +165,7 @@ mod tests {
             ..RawBatch::default()
         };
         for (split, position, value) in [(0, 5, "a"), (1, 9, "bb"), (0, 6, "ccc")] {
-            let value = Some(append(&mut batch.bytes, value.as_bytes()));
+            let value = Some(batch.hold(value.as_bytes()));
             batch.records.push(RawRecord {
                 split,
                 position: Position(position),

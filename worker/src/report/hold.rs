@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use evp_api::plan::SourcePlan;
 use evp_api::progress::{Release, SourceProgress, WatermarkHold};
-use evp_core::position::SplitId;
+use evp_core::position::{Micros, SplitId};
 use evp_core::watermark::Snapshot;
 
-use super::{Moving, micros};
+use super::Moving;
 
 /// Writes what holds the watermark and what lets it go on into a source's progress.
 pub(super) fn tell(
@@ -25,7 +25,7 @@ pub(super) fn tell(
         let of = (&source.name, split);
         moving.activity.idle_in(of, committed, moving.polled)
     });
-    let delay = micros(watermark.delay);
+    let delay = Micros::from(watermark.delay).0;
     told.held_by = holder.map(|split| format!("partition {split}"));
     told.hold = Some(WatermarkHold {
         since: snapshot.since.map(|since| since.0),
@@ -35,13 +35,13 @@ pub(super) fn tell(
             (Some(_), Some(_)) => Release::Record,
         },
         newer_than: snapshot.watermark.map(|w| w.0.saturating_add(delay)),
-        idle_in: idle_in.map(micros),
+        idle_in: idle_in.map(|time| Micros::from(time).0),
     });
 }
 
 #[cfg(test)]
 mod tests {
-    use evp_core::position::{Micros, Position, SplitPosition, SplitPositions};
+    use evp_core::position::{Position, SplitPosition, SplitPositions};
     use evp_core::record::Reached;
 
     use std::time::Duration;

@@ -196,9 +196,7 @@ async fn begin(
         targets: job::targets(&start.checked),
         adopt_from: start.checked.plan.checkpoint.adopt_from.clone(),
         reset_nonce: start.checked.plan.reset_nonce,
-        history: Micros(
-            i64::try_from(start.checked.plan.checkpoint.history.as_micros()).unwrap_or(i64::MAX),
-        ),
+        history: Micros::from(start.checked.plan.checkpoint.history),
         fingerprints,
         max_records: start.checked.plan.checkpoint.max_records,
         again: start.poison.owned(),

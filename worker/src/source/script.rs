@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use evp_api::plan::NodeName;
 use evp_core::files::{Place, Progress, SourceFile};
 use evp_core::position::{Micros, Position, SplitId, SplitPosition, SplitPositions};
-use evp_core::record::{Promise, RawBatch, RawRecord, Reached, Span};
+use evp_core::record::{Promise, RawBatch, RawRecord, Reached};
 
 use super::{Budget, Source, SourceError};
 use crate::clock::SharedClock;
@@ -173,17 +173,8 @@ impl ScriptedSource {
 }
 
 fn add(batch: &mut RawBatch, record: &Record, position: i64, script: &Script) {
-    let mut append = |value: &[u8]| {
-        let at = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let start = at(&batch.bytes);
-        batch.bytes.extend_from_slice(value);
-        Span {
-            start,
-            end: at(&batch.bytes),
-        }
-    };
-    let key = record.key.as_deref().map(&mut append);
-    let value = record.value.as_deref().map(&mut append);
+    let key = record.key.as_deref().map(|bytes| batch.hold(bytes));
+    let value = record.value.as_deref().map(|bytes| batch.hold(bytes));
     let mut partitions = script.partitions.iter();
     let split = partitions.position(|p| *p == record.partition);
     batch.records.push(RawRecord {

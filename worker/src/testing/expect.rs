@@ -9,9 +9,8 @@ use evp_api::plan::{Code, NodeName, SinkKind, StepKind, Violation};
 use serde_json::{Map, Value};
 
 use super::cell::Cell;
-use super::file::unknown;
+use super::faults::{Read, unknown, unknown_column, unless, wrong};
 use super::subject::Subject;
-use crate::manifest::shape::noun;
 use crate::sink::dead_letters::json_lines_schema;
 
 /// Columns of a row that are compared.
@@ -41,8 +40,6 @@ const LATE: &str = "late";
 const DUPLICATES: &str = "duplicates";
 const DEAD_LETTERS: &str = "deadLetters";
 
-type Read<T> = Result<T, Vec<Violation>>;
-
 /// Reads what is expected; `path` is where it stands.
 pub(super) fn read(fields: &Map<String, Value>, path: &str, subject: &Subject) -> Read<Expected> {
     let (mut expected, mut found) = (Expected::default(), Vec::new());
@@ -69,16 +66,7 @@ pub(super) fn read(fields: &Map<String, Value>, path: &str, subject: &Subject) -
         };
         found.extend(read.err().into_iter().flatten());
     }
-    if found.is_empty() {
-        Ok(expected)
-    } else {
-        Err(found)
-    }
-}
-
-fn wrong<T>(path: &str, expected: &str, found: &Value) -> Read<T> {
-    let message = format!("expected {expected}, found {}", noun(found));
-    Err(vec![Violation::new(Code::WrongType, path, message)])
+    unless(found, expected)
 }
 
 fn counted(
@@ -110,11 +98,7 @@ fn counted(
             }
         }
     }
-    if found.is_empty() {
-        Ok(counted)
-    } else {
-        Err(found)
-    }
+    unless(found, counted)
 }
 
 fn letters(value: &Value, path: &str) -> Read<Letters> {
@@ -159,11 +143,7 @@ fn rows(items: &[Value], of: (&str, &Schema), path: &str) -> Read<Vec<Row>> {
             Err(faults) => found.extend(faults),
         }
     }
-    if found.is_empty() {
-        Ok(rows)
-    } else {
-        Err(found)
-    }
+    unless(found, rows)
 }
 
 fn row(item: &Value, (what, schema): (&str, &Schema), path: &str) -> Read<Row> {
@@ -175,17 +155,7 @@ fn row(item: &Value, (what, schema): (&str, &Schema), path: &str) -> Read<Row> {
     for (name, value) in columns {
         let at = format!("{path}.{name}");
         let Some((_, field)) = schema.column_with_name(name) else {
-            let fault = Violation::new(
-                Code::UnknownField,
-                at,
-                format!("{what} has no column `{name}`"),
-            );
-            let known = names().collect::<Vec<_>>().join(", ");
-            found.push(
-                fault
-                    .note(format!("it has: {known}"))
-                    .did_you_mean(name, names()),
-            );
+            found.push(unknown_column((what, name), path, names()));
             continue;
         };
         match Cell::read(value, field.data_type()) {
@@ -201,9 +171,5 @@ fn row(item: &Value, (what, schema): (&str, &Schema), path: &str) -> Read<Row> {
             }
         }
     }
-    if found.is_empty() {
-        Ok(row)
-    } else {
-        Err(found)
-    }
+    unless(found, row)
 }

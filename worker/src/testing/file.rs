@@ -11,6 +11,7 @@ use evp_core::position::Micros;
 use serde_json::{Map, Value, json};
 
 use super::expect::{self, Expected};
+use super::faults::{Read, unknown, unless};
 use super::given::{self, Given};
 use super::subject::Subject;
 use crate::diagnostics::{self, Finding};
@@ -64,7 +65,7 @@ pub fn read(text: &str, file: &str, subject: &Subject) -> Result<Vec<Test>, Vec<
     judge(&value, subject).map_err(|found| diagnostics::locate_in(text, file, 0, &found))
 }
 
-fn judge(value: &Value, subject: &Subject) -> Result<Vec<Test>, Vec<Violation>> {
+fn judge(value: &Value, subject: &Subject) -> Read<Vec<Test>> {
     let found = shape::check(value, &SCHEMA);
     if !found.is_empty() {
         return Err(found);
@@ -86,14 +87,10 @@ fn judge(value: &Value, subject: &Subject) -> Result<Vec<Test>, Vec<Violation>> 
             Err(of_test) => found.extend(of_test),
         }
     }
-    if found.is_empty() {
-        Ok(tests)
-    } else {
-        Err(found)
-    }
+    unless(found, tests)
 }
 
-fn test(value: &Value, path: &str, subject: &Subject) -> Result<Test, Vec<Violation>> {
+fn test(value: &Value, path: &str, subject: &Subject) -> Read<Test> {
     let none = Map::new();
     let fields = |name: &str| value[name].as_object().unwrap_or(&none);
     let mut found = Vec::new();
@@ -128,11 +125,7 @@ fn test(value: &Value, path: &str, subject: &Subject) -> Result<Test, Vec<Violat
 
 type AllGiven = BTreeMap<NodeName, Given>;
 
-fn given(
-    fields: &Map<String, Value>,
-    path: &str,
-    subject: &Subject,
-) -> Result<AllGiven, Vec<Violation>> {
+fn given(fields: &Map<String, Value>, path: &str, subject: &Subject) -> Read<AllGiven> {
     let sources = &subject.checked().plan.sources;
     let (mut all, mut found) = (AllGiven::new(), Vec::new());
     for (name, items) in fields {
@@ -147,28 +140,7 @@ fn given(
             Err(faults) => found.extend(faults),
         }
     }
-    if found.is_empty() {
-        Ok(all)
-    } else {
-        Err(found)
-    }
-}
-
-/// A name that the pipeline does not have.
-pub(super) fn unknown<'a>(
-    (kind, name): (&str, &str),
-    path: &str,
-    known: impl Iterator<Item = &'a str> + Clone,
-) -> Violation {
-    let listed: Vec<_> = known.clone().map(|name| format!("`{name}`")).collect();
-    let note = match listed.as_slice() {
-        [] => format!("it has no {kind}s that could be named here"),
-        listed => format!("it has: {}", listed.join(", ")),
-    };
-    let message = format!("the pipeline has no {kind} `{name}`");
-    Violation::new(Code::UnknownField, path, message)
-        .note(note)
-        .did_you_mean(name, known)
+    unless(found, all)
 }
 
 /// Every source has a script: one that is given nothing hands out nothing.

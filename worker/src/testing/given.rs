@@ -12,7 +12,7 @@ use evp_core::position::Micros;
 use serde_json::{Map, Value};
 
 use super::encode;
-use crate::manifest::shape::noun;
+use super::faults::{Read, refuse, unknown_column, unless, wrong};
 use crate::source::script::{Part, Record, Script};
 
 const ADVANCE: &str = "advanceWatermarkTo";
@@ -77,11 +77,7 @@ fn has_header(source: &SourcePlan) -> bool {
 }
 
 /// Reads the items of one source; `path` is where they stand.
-pub(super) fn read(
-    source: &SourcePlan,
-    items: &[Value],
-    path: &str,
-) -> Result<Given, Vec<Violation>> {
+pub(super) fn read(source: &SourcePlan, items: &[Value], path: &str) -> Read<Given> {
     let mut reader = Reader {
         source,
         given: Given {
@@ -106,23 +102,13 @@ pub(super) fn read(
     {
         reader.given.parts.pop();
     }
-    if found.is_empty() {
-        Ok(reader.given)
-    } else {
-        Err(found)
-    }
+    unless(found, reader.given)
 }
 
 struct Reader<'a> {
     source: &'a SourcePlan,
     given: Given,
     line: u64,
-}
-
-type Read<T> = Result<T, Vec<Violation>>;
-
-fn refuse<T>(code: Code, path: impl Into<String>, message: impl Into<String>) -> Read<T> {
-    Err(vec![Violation::new(code, path, message)])
 }
 
 impl Reader<'_> {
@@ -190,18 +176,11 @@ impl Reader<'_> {
     /// The columns of a record as its bytes.
     fn columns(&self, columns: &Map<String, Value>, path: &str) -> Read<Vec<u8>> {
         let schema = &self.source.schema;
-        let names = || schema.fields.iter().map(|f| f.name.as_str());
+        let names = schema.fields.iter().map(|f| f.name.as_str());
+        let what = format!("`{}`", self.source.name);
         let unknown = columns.keys().filter(|name| schema.field(name).is_none());
-        let mut found: Vec<_> = unknown
-            .map(|name| {
-                let message = format!("`{}` has no column `{name}`", self.source.name);
-                let fault = Violation::new(Code::UnknownField, format!("{path}.{name}"), message);
-                let known = names().collect::<Vec<_>>().join(", ");
-                fault
-                    .note(format!("it has: {known}"))
-                    .did_you_mean(name, names())
-            })
-            .collect();
+        let unknown = unknown.map(|name| unknown_column((&what, name), path, names.clone()));
+        let mut found: Vec<_> = unknown.collect();
         if let Some(watermark) = &self.source.watermark
             && !columns.contains_key(&watermark.column)
         {
@@ -304,12 +283,4 @@ pub(super) fn instant(value: &Value, path: &str) -> Read<Micros> {
     parse_instant(text)
         .map(Micros)
         .or_else(|why| refuse(Code::Instant, path, why))
-}
-
-fn wrong<T>(path: String, expected: &str, found: &Value) -> Read<T> {
-    refuse(
-        Code::WrongType,
-        path,
-        format!("expected {expected}, found {}", noun(found)),
-    )
 }

@@ -9,6 +9,7 @@ mod cell;
 mod diff;
 mod encode;
 mod expect;
+mod faults;
 mod file;
 mod found;
 mod given;

@@ -32,7 +32,7 @@ struct EventTime {
 
 impl Input {
     pub(super) fn new(source: &SourcePlan, meta: MetaColumns) -> Self {
-        let micros = |d: std::time::Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
+        let micros = |time| Micros::from(time).0;
         let time = source.watermark.as_ref().and_then(|watermark| {
             let (column, _) = source.schema.field(&watermark.column)?;
             Some(EventTime {

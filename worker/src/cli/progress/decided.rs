@@ -3,12 +3,11 @@
 use std::io::Write;
 
 use evp_api::plan::NodeName;
-use evp_api::progress::LedgerProgress;
+use evp_api::progress::{self, LedgerProgress};
 use evp_core::position::{Epoch, Micros, Position, SplitPositions, Term};
 use evp_core::protocol::digest::Digest;
 use evp_core::protocol::head::{Body, Head, SinkEntry, WatermarkSnapshots};
 use evp_core::watermark::Snapshot;
-use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::table;
@@ -211,8 +210,9 @@ fn sinks_at(head: &Head, body: &Body) -> Vec<SinkAt> {
 
 /// An instant for people, to the second; `None`: there is none yet.
 pub(super) fn instant(micros: Option<i64>) -> String {
-    let time = micros.and_then(|micros| Timestamp::from_microsecond(micros).ok());
-    time.map_or_else(|| "-".to_owned(), |time| format!("{time:.0}"))
+    micros
+        .and_then(progress::instant)
+        .unwrap_or_else(|| "-".to_owned())
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl Folder {
         let storage = parts.storage.clone().reading_only();
         let location = storage.open(&plan.path).map_err(|e| of_store(&e))?;
         let is_remote = storage.is_remote(&plan.path);
-        let micros = i64::try_from(plan.settle.as_micros()).unwrap_or(i64::MAX);
+        let micros = Micros::from(plan.settle).0;
         Ok(Self {
             store: location.object_store,
             path: plan.path.clone(),

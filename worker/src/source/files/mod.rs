@@ -117,9 +117,9 @@ impl FilesSource {
         if !is_due || self.open.is_some() || !self.queue.is_empty() {
             return Ok(());
         }
-        let (folder, now_there) = (self.folder()?, self.parts.clock.now());
+        let (folder, time) = (self.folder()?, self.parts.clock.now());
         let known = |path: &str| self.table.get(path).is_some();
-        let listing = folder.list(now_there, known).await?;
+        let listing = folder.list(time, known).await?;
         self.looked = Some(now);
         self.unsettled = listing.unsettled.len();
         let listed: BTreeMap<_, _> = listing.files.iter().map(|f| (&f.id.path, f)).collect();

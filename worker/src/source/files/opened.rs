@@ -6,7 +6,7 @@ use bytes::Bytes;
 use evp_core::files::frame::Frame;
 use evp_core::files::{FileId, Place, Progress, SourceFile};
 use evp_core::position::{Micros, Position};
-use evp_core::record::{RawBatch, RawRecord, Span};
+use evp_core::record::{RawBatch, RawRecord};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
@@ -213,18 +213,13 @@ impl Opened {
             line,
             after: self.at,
         });
-        let at = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let start = at(&batch.bytes);
-        batch.bytes.extend_from_slice(value);
+        let value = Some(batch.hold(value));
         batch.records.push(RawRecord {
             split: 0,
             position: Position(*next),
             timestamp: self.modified,
             key: None,
-            value: Some(Span {
-                start,
-                end: at(&batch.bytes),
-            }),
+            value,
         });
         *next += 1;
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use evp_api::plan::GeneratorPlan;
 use evp_core::position::{Micros, Position, SplitId, SplitPosition, SplitPositions};
-use evp_core::record::{RawBatch, RawRecord, Reached, Span};
+use evp_core::record::{RawBatch, RawRecord, Reached};
 
 use super::{Budget, Source, SourceError};
 use crate::clock::SharedClock;
@@ -107,8 +107,8 @@ impl GeneratorSource {
                 break;
             }
             let position = self.position(self.next[split]).next;
-            let key = Some(append(&mut raw.bytes, event.key.as_bytes()));
-            let value = Some(append(&mut raw.bytes, &event.value));
+            let key = Some(raw.hold(event.key.as_bytes()));
+            let value = Some(raw.hold(&event.value));
             let split_number = u32::try_from(split).unwrap_or(0);
             raw.records.push(RawRecord {
                 split: split_number,
@@ -138,7 +138,7 @@ impl Source for GeneratorSource {
         known: Option<&SplitPositions>,
     ) -> Result<SplitPositions, SourceError> {
         let started = known.and_then(started).unwrap_or_else(|| {
-            let back = i64::try_from(self.back_dated.as_micros()).unwrap_or(i64::MAX);
+            let back = Micros::from(self.back_dated).0;
             whole_millis(Micros(self.clock.now().0.saturating_sub(back)))
         });
         let start = SplitPosition {
@@ -221,13 +221,4 @@ fn index(split: u64, k: u64) -> u64 {
 /// How many of the first `events` are that split's.
 fn records_of(split: u64, events: u64) -> u64 {
     events.saturating_add(SPLITS - 1 - split) / SPLITS
-}
-
-fn append(bytes: &mut Vec<u8>, value: &[u8]) -> Span {
-    let start = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    bytes.extend_from_slice(value);
-    Span {
-        start,
-        end: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-    }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use evp_core::position::{Micros, Position, SplitId};
-use evp_core::record::{Gap, RawBatch, RawRecord, Reached, Span};
+use evp_core::record::{Gap, RawBatch, RawRecord, Reached};
 use rdkafka::message::{BorrowedMessage, Message};
 
 use super::native;
@@ -46,8 +46,8 @@ impl Batch {
             message.offset() + 1,
             native::leader_epoch(message),
         );
-        let key = message.key().map(|bytes| self.append(bytes));
-        let value = message.payload().map(|bytes| self.append(bytes));
+        let key = message.key().map(|bytes| self.raw.hold(bytes));
+        let value = message.payload().map(|bytes| self.raw.hold(bytes));
         // -1: the record has no time; it then counts as 1970, as Kafka's own tools print it.
         let millis = message.timestamp().to_millis().unwrap_or(0).max(0);
         self.raw.records.push(RawRecord {
@@ -72,15 +72,6 @@ impl Batch {
         run.next = Position(next);
         run.leader_epoch = leader_epoch.or(run.leader_epoch);
         run.split
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Span {
-        let start = u32::try_from(self.raw.bytes.len()).unwrap_or(u32::MAX);
-        self.raw.bytes.extend_from_slice(bytes);
-        Span {
-            start,
-            end: u32::try_from(self.raw.bytes.len()).unwrap_or(u32::MAX),
-        }
     }
 
     /// (partition, next position, leader epoch) of all partitions in it.
